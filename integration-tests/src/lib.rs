@@ -1,0 +1,13 @@
+//! The harness of the end-to-end tests: a real Redis, real scheduler and executor processes, and a
+//! real Docker Engine. Every cluster has a name of its own; what a test started, and only that, is
+//! gone when the test ends.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test says what it expects")]
+
+pub mod cluster;
+pub mod docker;
+pub mod http;
+pub mod process;
+pub mod redis;
+pub mod registry;
+pub mod tools;
+pub mod wait;

@@ -1,0 +1,66 @@
+//! A real Redis server of a test's own.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use crate::process::Process;
+use crate::tools;
+use crate::wait::until;
+
+/// A Redis server with an append-only file that is synced at every write.
+pub struct Redis {
+    process: Option<Process>,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Redis {
+    /// Starts a server on a free port.
+    pub fn start() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = free.local_addr().expect("it has an address").port();
+        drop(free);
+        let mut redis = Self { process: None, folder: tools::folder(), port };
+        redis.up();
+        redis
+    }
+
+    /// Starts the server (again) on what is on disk.
+    pub fn up(&mut self) {
+        let mut command = Command::new(tools::redis_server());
+        command
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"])
+            .args(["--dir", &self.folder.path().display().to_string()]);
+        let process = Process::start("redis-server", &mut command);
+        self.process = Some(process);
+        until("redis answers", || (self.cli(&["PING"]).trim() == "PONG").then_some(()));
+    }
+
+    /// Kills the server with SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// The URL clients use.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Runs redis-cli against the server; gives what it prints.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        let output = Command::new(tools::tool("redis-cli"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(arguments)
+            .output()
+            .expect("redis-cli runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}

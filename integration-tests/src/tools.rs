@@ -1,0 +1,52 @@
+//! Where the programs are that tests need. A missing one fails the test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The root of the source tree.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
+}
+
+/// A program that `./run tools` provides.
+pub fn tool(name: &str) -> PathBuf {
+    let path = root().join("target/tools/bin").join(name);
+    assert!(path.exists(), "{} is missing; run ./run tools", path.display());
+    path
+}
+
+/// The Redis server.
+pub fn redis_server() -> PathBuf {
+    std::env::var_os("BERTH_REDIS_SERVER").map_or_else(|| tool("redis-server"), PathBuf::from)
+}
+
+/// The `berth` program, built from the tree under test.
+pub fn berth() -> &'static Path {
+    static BERTH: OnceLock<PathBuf> = OnceLock::new();
+    BERTH.get_or_init(|| {
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "berth", "--bin", "berth", "--message-format", "json"])
+            .current_dir(root())
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "berth builds: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let built = messages.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
+        built.last().expect("cargo names the program it built")
+    })
+}
+
+/// A folder of its own for a test, removed at its end.
+pub fn folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("berth-test-").tempdir().expect("a temporary folder can be made")
+}
+
+/// A name that no other test, now or before, uses.
+pub fn unique(prefix: &str) -> String {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("time has begun");
+    format!("{prefix}-{:x}-{count}", nanos.as_nanos() & 0xffff_ffff_ffff)
+}

@@ -1,0 +1,71 @@
+//! The real scheduler and executor in a simulated network with simulated time: two replicas, two
+//! executors, a client that does not give up, a cut and a crash. The same seed gives the same trace,
+//! and every acknowledged job ends exactly once.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test says what it expects")]
+
+mod network;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use berth_domain::job::JobState;
+use world::{Report, run};
+
+/// How many seeds: `./run sim` asks for more.
+fn seeds() -> u64 {
+    std::env::var("BERTH_SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(50)
+}
+
+/// Checks a history against what was promised.
+fn check(seed: u64, report: &Report) {
+    let mut ends: BTreeMap<&str, Vec<JobState>> = BTreeMap::new();
+    let mut attempts: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut last_revision = 0;
+    for (revision, job) in &report.history {
+        assert!(*revision > last_revision, "seed {seed}: revisions rise");
+        last_revision = *revision;
+        if job.state.is_terminal() {
+            ends.entry(job.id.as_str()).or_default().push(job.state);
+        }
+        let attempt = attempts.entry(job.id.as_str()).or_default();
+        assert!(job.attempt == *attempt || job.attempt == *attempt + 1, "seed {seed}: attempts rise by one");
+        *attempt = job.attempt;
+    }
+    assert!(!report.acknowledged.is_empty(), "seed {seed}: jobs were submitted");
+    for id in &report.acknowledged {
+        let ended = ends.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
+        assert_eq!(ended.len(), 1, "seed {seed}: job {id} ended {} times: {ended:?}", ended.len());
+        assert_eq!(report.expected.get(id), ended.first(), "seed {seed}: job {id} ended as its command says");
+    }
+    for (container, starts) in &report.starts {
+        assert_eq!(*starts, 1, "seed {seed}: container {container} was started {starts} times");
+    }
+    let attempts: BTreeSet<String> = report
+        .history
+        .iter()
+        .filter(|(_, job)| job.current_attempt().is_some())
+        .map(|(_, job)| format!("{}-{}", job.id, job.attempt))
+        .collect();
+    for container in report.starts.keys() {
+        let known = attempts.iter().any(|attempt| container.contains(attempt.as_str()));
+        assert!(known, "seed {seed}: container {container} ran without an assignment");
+    }
+    assert!(report.faults >= 2, "seed {seed}: a cut and a crash happened");
+}
+
+#[test]
+fn every_acknowledged_job_ends_once_in_spite_of_a_cut_and_a_crash() {
+    let first = std::env::var("BERTH_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    for seed in first..first + seeds() {
+        check(seed, &run(seed));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in [3, 11] {
+        let (one, two) = (run(seed), run(seed));
+        assert_eq!(one.trace(), two.trace(), "seed {seed}");
+    }
+    assert_ne!(run(3).trace(), run(11).trace(), "another seed gives another trace");
+}

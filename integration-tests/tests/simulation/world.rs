@@ -1,0 +1,273 @@
+//! One simulated run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use berth_api::v1;
+use berth_api::v1::job_service_client::JobServiceClient;
+use berth_domain::ids::{ExecutorId, SchedulerId};
+use berth_domain::job::{Job, JobState};
+use berth_executor::clock::Clock;
+use berth_executor::disk::{Disk, MemoryDisk};
+use berth_executor::host::Host;
+use berth_executor::random::SeededRandom;
+use berth_executor::runtime::{SimulatedEngine, SimulatedRuntime};
+use berth_executor::{Deps as ExecutorDeps, ExecutorConfig};
+use berth_scheduler::{Deps, Replica, SchedulerConfig, SeededEntropy};
+use berth_store::model::ModelStore;
+use berth_store::{Change, Changes, Position, Store};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::network::{SimulatedConnect, incoming};
+
+const PORT: u16 = 50_051;
+const SCHEDULERS: [&str; 2] = ["scheduler-1", "scheduler-2"];
+const EXECUTORS: [&str; 2] = ["executor-1", "executor-2"];
+/// The wall clock at the start of a run.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+/// How long a run may take, in simulated time.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// What a run showed.
+pub struct Report {
+    /// Every record a job ever had, with its revision.
+    pub history: Vec<(u64, Job)>,
+    /// Jobs whose submit was acknowledged.
+    pub acknowledged: BTreeSet<String>,
+    /// How each of them must end.
+    pub expected: BTreeMap<String, JobState>,
+    /// Starts of each container.
+    pub starts: BTreeMap<String, u32>,
+    /// Faults that were injected.
+    pub faults: usize,
+}
+
+impl Report {
+    /// The whole run as text.
+    pub fn trace(&self) -> String {
+        self.history.iter().map(|(revision, job)| format!("{revision} {job:?}\n")).collect()
+    }
+}
+
+/// The simulation's time, the same on every host.
+struct SimulatedClock;
+
+impl Clock for SimulatedClock {
+    fn wall_ms(&self) -> u64 {
+        now_ms()
+    }
+}
+
+fn now_ms() -> u64 {
+    let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+    EPOCH_MS + u64::try_from(elapsed.as_millis()).expect("a run is short")
+}
+
+type Acknowledged = Arc<Mutex<BTreeMap<String, JobState>>>;
+type History = Arc<Mutex<Vec<(u64, Job)>>>;
+
+/// Runs a world to its end.
+pub fn run(seed: u64) -> Report {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(seed)
+        .epoch(std::time::UNIX_EPOCH + Duration::from_millis(EPOCH_MS))
+        .tick_duration(Duration::from_millis(5))
+        .simulation_duration(LIMIT)
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(Duration::from_millis(20))
+        .tcp_capacity(1_024)
+        .build();
+    let store = ModelStore::with_clock(Arc::new(now_ms), ModelStore::LOG_AGE, ModelStore::LOG_BYTES);
+    for (i, name) in SCHEDULERS.into_iter().enumerate() {
+        let store = store.clone();
+        sim.host(name, move || scheduler(name, store.replica(), seed * 10 + i as u64));
+    }
+    let engines: Vec<SimulatedEngine> = EXECUTORS.iter().map(|_| SimulatedEngine::default()).collect();
+    for (i, name) in EXECUTORS.into_iter().enumerate() {
+        let disk: Arc<MemoryDisk> = Arc::new(MemoryDisk::new(Arc::new(SimulatedClock)));
+        let engine = engines[i].clone();
+        // A restarted process draws on: each life has randomness of its own.
+        let lives = Arc::new(Mutex::new(StdRng::seed_from_u64(seed * 100 + i as u64)));
+        sim.host(name, move || executor(name, disk.clone(), engine.clone(), lives.lock().unwrap().random()));
+    }
+    let (acknowledged, history) = (Acknowledged::default(), History::default());
+    let jobs = jobs(&mut rng);
+    sim.client("observer", observe(store.replica(), history.clone(), jobs.len()));
+    sim.client("client", submit_all(jobs, acknowledged.clone()));
+    let faults = play(&mut sim, &mut rng);
+    let expected = acknowledged.lock().unwrap().clone();
+    let starts = engines.iter().flat_map(|engine| engine.starts()).collect();
+    let history = history.lock().unwrap().clone();
+    Report { history, acknowledged: expected.keys().cloned().collect(), expected, starts, faults }
+}
+
+/// Steps through the run; crashes a process and cuts a link on the way.
+fn play(sim: &mut turmoil::Sim<'_>, rng: &mut StdRng) -> usize {
+    let at = |rng: &mut StdRng| Duration::from_millis(rng.random_range(500..8_000));
+    let (crash_at, cut_at) = (at(rng), at(rng));
+    let back_at = crash_at + Duration::from_millis(rng.random_range(100..10_000));
+    let mended_at = cut_at + Duration::from_millis(rng.random_range(100..20_000));
+    let crashed = ["scheduler-1", "scheduler-2", "executor-1", "executor-2"][rng.random_range(0..4)];
+    let cut = (EXECUTORS[rng.random_range(0..2)], SCHEDULERS[rng.random_range(0..2)]);
+    let mut plan = vec![(crash_at, 0), (cut_at, 1), (back_at, 2), (mended_at, 3)];
+    plan.sort();
+    let mut plan = plan.into_iter().peekable();
+    let mut faults = 0;
+    loop {
+        while let Some((_, act)) = plan.next_if(|(time, _)| *time <= sim.elapsed()) {
+            match act {
+                0 => sim.crash(crashed),
+                1 => sim.partition(cut.0, cut.1),
+                2 => sim.bounce(crashed),
+                _ => sim.repair(cut.0, cut.1),
+            }
+            faults += 1;
+        }
+        match sim.step() {
+            Ok(true) => return faults,
+            Ok(false) => {}
+            Err(error) => panic!("the run ends: {error}"),
+        }
+    }
+}
+
+async fn scheduler(name: &'static str, store: ModelStore, seed: u64) -> turmoil::Result {
+    let mut config = SchedulerConfig::new(SchedulerId::trusted(name), "sim");
+    config.advertise = format!("{name}:{PORT}");
+    config.safety_interval = Duration::from_secs(3_600);
+    let deps = Deps {
+        store: Arc::new(store),
+        // The store's time tells one life of a process from the next.
+        entropy: Arc::new(SeededEntropy::new(seed ^ now_ms().rotate_left(20))),
+        connect: Arc::new(SimulatedConnect),
+    };
+    let listener = turmoil::net::TcpListener::bind(("0.0.0.0", PORT)).await?;
+    let replica = Replica::start(deps, config, CancellationToken::new()).await?;
+    replica.serve(incoming(listener)).await?;
+    Ok(())
+}
+
+async fn executor(
+    name: &'static str,
+    disk: Arc<dyn Disk>,
+    engine: SimulatedEngine,
+    seed: u64,
+) -> turmoil::Result {
+    let clock: Arc<dyn Clock> = Arc::new(SimulatedClock);
+    let mut config = ExecutorConfig::new("/simulated", SCHEDULERS.map(|s| format!("{s}:{PORT}")).to_vec());
+    config.executor_id = Some(ExecutorId::trusted(name));
+    config.cluster = "sim".to_owned();
+    config.safety_interval = Duration::from_secs(3_600);
+    let host = Host {
+        hostname: name.to_owned(),
+        boot_id: format!("boot-{name}"),
+        cores: 2,
+        memory_bytes: 2 << 30,
+        gpus: Vec::new(),
+    };
+    let deps = ExecutorDeps {
+        runtime: Arc::new(SimulatedRuntime::new(engine, clock.clone(), Duration::from_millis(5))),
+        connector: Arc::new(SimulatedConnect),
+        disk,
+        host,
+        clock,
+        random: Arc::new(SeededRandom::new(seed)),
+        ready: watch::channel(None).0,
+    };
+    berth_executor::run(deps, config, CancellationToken::new()).await?;
+    Ok(())
+}
+
+/// Draws the jobs: what each does, how it must end, and the pause before its submit.
+fn jobs(rng: &mut StdRng) -> Vec<(Vec<String>, JobState, Duration)> {
+    let mut job = || {
+        let (command, end) = match rng.random_range(0..4) {
+            0 => (vec!["true".to_owned()], JobState::Succeeded),
+            1 => (vec!["exit".to_owned(), "3".to_owned()], JobState::Failed),
+            _ => {
+                let seconds = f64::from(rng.random_range(1..60)) / 10.0;
+                (vec!["sleep".to_owned(), seconds.to_string()], JobState::Succeeded)
+            }
+        };
+        (command, end, Duration::from_millis(rng.random_range(0..400)))
+    };
+    (0..20).map(|_| job()).collect()
+}
+
+/// Submits every job until it is acknowledged, by whichever replica answers.
+async fn submit_all(
+    jobs: Vec<(Vec<String>, JobState, Duration)>,
+    acknowledged: Acknowledged,
+) -> turmoil::Result {
+    for (i, (command, end, pause)) in jobs.into_iter().enumerate() {
+        tokio::time::sleep(pause).await;
+        for attempt in 0.. {
+            let address = format!("{}:{PORT}", SCHEDULERS[attempt % 2]);
+            if let Some(id) = submit(&address, i, &command).await {
+                acknowledged.lock().unwrap().insert(id, end);
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    Ok(())
+}
+
+async fn submit(address: &str, index: usize, command: &[String]) -> Option<String> {
+    let connect = <SimulatedConnect as berth_executor::connect::Connect>::connect(&SimulatedConnect, address);
+    let channel = tokio::time::timeout(Duration::from_secs(2), connect).await.ok()?.ok()?;
+    let resources = v1::Resources { cpu_millis: 500, memory_bytes: 64 << 20, ..Default::default() };
+    let spec = v1::JobSpec {
+        image: "job".into(),
+        command: command.to_vec(),
+        resources: Some(resources),
+        queue_timeout: Some(Default::default()),
+        ..Default::default()
+    };
+    let request =
+        v1::SubmitJobRequest { spec: Some(spec), request_id: format!("job-{index}"), ..Default::default() };
+    let mut client = JobServiceClient::new(channel);
+    let answer = tokio::time::timeout(Duration::from_secs(2), client.submit_job(request)).await.ok()?.ok()?;
+    answer.into_inner().job.map(|job| job.id)
+}
+
+/// Follows the store's log until every job has ended.
+async fn observe(store: ModelStore, history: History, count: usize) -> turmoil::Result {
+    let mut position = Position::default();
+    let mut ended = BTreeSet::new();
+    // The first change makes the first generation.
+    while position.generation == 0 {
+        position.generation = store.meta().await?.position.generation;
+    }
+    while ended.len() < count {
+        match store.changes(position, Duration::from_secs(5)).await? {
+            Changes::Entries { entries, position: next } => {
+                position = next;
+                for (revision, change) in entries {
+                    if let Change::Job(job) = change {
+                        if job.state.is_terminal() {
+                            ended.insert(job.id.clone());
+                        }
+                        history.lock().unwrap().push((revision, *job));
+                    }
+                }
+            }
+            Changes::Resync => return Err("the log was trimmed before it was read".into()),
+        }
+    }
+    // A second end of any job would follow soon.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    if let Changes::Entries { entries, .. } = store.changes(position, Duration::ZERO).await? {
+        let jobs = entries.into_iter().filter_map(|(revision, change)| match change {
+            Change::Job(job) => Some((revision, *job)),
+            Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => None,
+        });
+        history.lock().unwrap().extend(jobs);
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! The daemons: what a role needs before it runs, and how it says that it is ready. The roles
+//! themselves are other crates.
+
+pub mod executor;
+mod home;
+mod listen;
+mod ready;
+pub mod scheduler;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Makes a token that SIGTERM or SIGINT cancels.
+///
+/// # Errors
+/// Fails when signals cannot be received.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        token.cancel();
+    });
+    Ok(stop)
+}

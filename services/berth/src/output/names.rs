@@ -1,0 +1,29 @@
+//! Names of enum values, without their prefixes.
+
+use berth_api::v1::{EndReason, Executor, Job, JobPhase};
+
+/// Names a job's state.
+pub fn state(job: &Job) -> &'static str {
+    job.state().as_str_name().trim_start_matches("JOB_STATE_")
+}
+
+/// Names why a job ended; empty until it has.
+pub fn end_reason(job: &Job) -> &'static str {
+    match job.end_reason() {
+        EndReason::Unspecified => "",
+        reason => reason.as_str_name().trim_start_matches("END_REASON_"),
+    }
+}
+
+/// Names how far an assigned job is; empty when not known.
+pub fn phase(job: &Job) -> &'static str {
+    match job.phase() {
+        JobPhase::Unspecified => "",
+        phase => phase.as_str_name().trim_start_matches("JOB_PHASE_"),
+    }
+}
+
+/// Names an executor's state.
+pub fn executor_state(executor: &Executor) -> &'static str {
+    executor.state().as_str_name().trim_start_matches("EXECUTOR_STATE_")
+}

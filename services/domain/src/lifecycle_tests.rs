@@ -1,0 +1,206 @@
+//! Promises of the lifecycle, as properties over random histories.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::{JobId, Namespace};
+use crate::resources::Demand;
+use crate::spec::{Clocks, JobSpec, Network, PullPolicy};
+
+fn job(on_lost: OnLost, max_retries: u32) -> Job {
+    let spec = JobSpec {
+        image: "image".into(),
+        command: vec!["true".into()],
+        env: BTreeMap::new(),
+        working_dir: String::new(),
+        demand: Demand { cpu_millis: 1, memory_bytes: 1, ..Demand::default() },
+        priority: 50,
+        clocks: Clocks::default(),
+        max_retries,
+        labels: BTreeMap::new(),
+        on_lost,
+        network: Network::Bridge,
+        pull_policy: PullPolicy::Missing,
+        namespace: Namespace::trusted("default"),
+    };
+    Job::new(JobId::trusted("j"), String::new(), &spec, 1_000)
+}
+
+/// Whether an event speaks of the current attempt or of another one.
+fn attempt(job: &Job, offset: i8) -> AttemptRef {
+    let mut attempt = job.last_attempt();
+    attempt.number = attempt.number.saturating_add_signed(i32::from(offset));
+    attempt
+}
+
+fn cause() -> impl Strategy<Value = EndCause> {
+    prop_oneof![
+        (-2_i32..140, any::<bool>()).prop_map(|(code, oom)| EndCause::Exited { code, oom }),
+        any::<Option<i32>>().prop_map(|code| EndCause::Aborted { code }),
+        any::<Option<i32>>().prop_map(|code| EndCause::RunTimeout { code }),
+        Just(EndCause::ImageNotFound),
+        Just(EndCause::ImagePullFailed),
+        Just(EndCause::ExecutorFault),
+        Just(EndCause::Refused),
+    ]
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Assign,
+    Started(i8),
+    Ended(i8, EndCause, bool),
+    Abort,
+    Timeout,
+    Due,
+    Lost,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => Just(Act::Assign),
+        3 => (-1_i8..=1).prop_map(Act::Started),
+        3 => (-1_i8..=1, cause(), any::<bool>()).prop_map(|(offset, cause, ran)| Act::Ended(offset, cause, ran)),
+        1 => Just(Act::Abort),
+        1 => Just(Act::Timeout),
+        4 => Just(Act::Due),
+        1 => Just(Act::Lost),
+    ]
+}
+
+fn event(job: &Job, act: Act, now: u64) -> (Event, bool) {
+    match act {
+        Act::Assign => {
+            let executor = ExecutorId::trusted("e");
+            (Event::Assign { executor, epoch: 7, gpu_device_ids: vec![] }, true)
+        }
+        Act::Started(offset) => (Event::Started { attempt: attempt(job, offset), at_ms: now }, offset == 0),
+        Act::Ended(offset, cause, ran) => {
+            let end = AttemptEnd {
+                attempt: attempt(job, offset),
+                cause,
+                message: String::new(),
+                start_time_ms: ran.then_some(now),
+                end_time_ms: now,
+                jitter: 9,
+            };
+            (Event::Ended(end), offset == 0)
+        }
+        Act::Abort => (Event::AbortRequested { grace_ms: None, reason: String::new() }, true),
+        Act::Timeout => (Event::QueueTimedOut { detail: "busy".into() }, true),
+        Act::Due => (Event::BecameDue, true),
+        Act::Lost => (Event::ExecutorLost { jitter: 3 }, true),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn every_history_is_legal(
+        acts in prop::collection::vec(act(), 1..60),
+        on_lost in prop_oneof![Just(OnLost::Retry), Just(OnLost::Fail), Just(OnLost::Hold)],
+        max_retries in 0_u32..3,
+    ) {
+        let mut current = job(on_lost, if on_lost == OnLost::Fail { 0 } else { max_retries });
+        let mut now = 1_000;
+        let mut starts = 0;
+        for act in acts {
+            now += 100_000;
+            let (event, speaks_of_current) = event(&current, act.clone(), now);
+            let result = apply(&current, event, now);
+            if current.state.is_terminal() {
+                prop_assert_eq!(result, Err(Refused::Ended(current.state)), "terminal states absorb");
+                continue;
+            }
+            let Ok(next) = result else { continue };
+            prop_assert!(speaks_of_current, "an attempt that is not current changes nothing");
+            prop_assert!(current.state.may_become(next.state), "{:?} -> {:?}", current.state, next.state);
+            let raise = u32::from(matches!(act, Act::Assign));
+            prop_assert_eq!(next.attempt, current.attempt + raise, "only an assign raises the attempt, by one");
+            if next.state == JobState::Succeeded {
+                let exit_zero = matches!(act, Act::Ended(0, EndCause::Exited { code: 0, .. }, _));
+                prop_assert!(exit_zero, "success is only an observed exit 0");
+            }
+            prop_assert_eq!(next.state.is_terminal(), next.end_reason.is_some());
+            prop_assert_eq!(next.state.is_terminal(), next.end_time_ms.is_some());
+            prop_assert_eq!(next.current_attempt().is_some(), matches!(next.index(), crate::job::JobIndex::Assigned(_)));
+            if next.state == JobState::Running && current.state != JobState::Running {
+                starts += 1;
+            }
+            prop_assert!(next.infrastructure_retries <= MAX_INFRASTRUCTURE_RETRIES);
+            prop_assert!(next.own_retries <= next.max_retries);
+            current = next;
+        }
+        if on_lost == OnLost::Fail {
+            prop_assert!(starts <= 1, "an at-most-once job starts at most once");
+        }
+    }
+}
+
+fn assigned(on_lost: OnLost) -> Job {
+    let event = Event::Assign { executor: ExecutorId::trusted("e"), epoch: 7, gpu_device_ids: vec![] };
+    apply(&job(on_lost, 0), event, 2_000).expect("a pending job can be assigned")
+}
+
+fn end(job: &Job, cause: EndCause) -> Event {
+    Event::Ended(AttemptEnd {
+        attempt: job.last_attempt(),
+        cause,
+        message: String::new(),
+        start_time_ms: Some(2_500),
+        end_time_ms: 3_000,
+        jitter: 0,
+    })
+}
+
+#[test]
+fn a_failed_job_keeps_its_exit_code() {
+    let next = apply(
+        &assigned(OnLost::Retry),
+        end(&assigned(OnLost::Retry), EndCause::Exited { code: 3, oom: false }),
+        3_000,
+    );
+    let next = next.expect("an attempt can end");
+    assert_eq!(
+        (next.state, next.exit_code, next.end_reason),
+        (JobState::Failed, Some(3), Some(EndReason::ExitCode))
+    );
+}
+
+#[test]
+fn an_oom_in_a_child_does_not_fail_a_job_that_exits_with_0() {
+    let job = assigned(OnLost::Retry);
+    let next =
+        apply(&job, end(&job, EndCause::Exited { code: 0, oom: true }), 3_000).expect("an attempt can end");
+    assert_eq!(next.state, JobState::Succeeded);
+}
+
+#[test]
+fn a_job_that_ends_by_itself_with_0_before_the_stop_has_succeeded() {
+    let job = assigned(OnLost::Retry);
+    let abort = Event::AbortRequested { grace_ms: None, reason: String::new() };
+    let job = apply(&job, abort, 2_100).expect("an assigned job can be aborted");
+    assert_eq!(job.state, JobState::Assigned, "the executor has to stop it first");
+    let next = apply(&job, end(&job, EndCause::Exited { code: 0, oom: false }), 3_000).expect("it can end");
+    assert_eq!(next.state, JobState::Succeeded, "the first terminal commit wins");
+}
+
+#[test]
+fn faults_that_are_not_the_jobs_do_not_eat_its_retries() {
+    let mut job = assigned(OnLost::Retry);
+    for retry in 1..=MAX_INFRASTRUCTURE_RETRIES {
+        let next = apply(&job, end(&job, EndCause::ExecutorFault), 3_000).expect("it is put back");
+        assert_eq!(
+            (next.state, next.own_retries, next.infrastructure_retries),
+            (JobState::Pending, 0, retry)
+        );
+        let next = apply(&next, Event::BecameDue, 100_000).expect("its time comes");
+        let assign = Event::Assign { executor: ExecutorId::trusted("e"), epoch: 7, gpu_device_ids: vec![] };
+        job = apply(&next, assign, 100_000).expect("it is assigned again");
+    }
+    let last = apply(&job, end(&job, EndCause::ExecutorFault), 3_000).expect("the budget is used up");
+    assert_eq!((last.state, last.end_reason), (JobState::Failed, Some(EndReason::ExecutorFault)));
+}

@@ -1,0 +1,117 @@
+//! What a user asks to be run. A `JobSpec` exists only once it has passed every check of the gate
+//! that built it (the API crate); the limits it is held to stand here.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::ids::Namespace;
+use crate::resources::Demand;
+
+/// The largest spec accepted, in encoded bytes.
+pub const MAX_SPEC_BYTES: usize = 256 * 1024;
+/// The most environment entries a spec may have.
+pub const MAX_ENV_ENTRIES: usize = 1_000;
+/// The most labels a spec may have.
+pub const MAX_LABELS: usize = 64;
+/// The CPU of a job that names none, in thousandths of a core.
+pub const DEFAULT_CPU_MILLIS: u64 = 1_000;
+/// The memory of a job that names none: 256 MiB.
+pub const DEFAULT_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+/// The priority of a job that names none; the range is 0 to 100, higher first.
+pub const DEFAULT_PRIORITY: u8 = 50;
+/// How long a job has to end after SIGTERM before it is killed, unless it says otherwise.
+pub const DEFAULT_STOP_GRACE_MS: u64 = 10_000;
+/// How long a pull may make no progress, unless the job says otherwise.
+pub const DEFAULT_PULL_TIMEOUT_MS: u64 = 120_000;
+/// How often a job is put back after faults that are not its own.
+pub const MAX_INFRASTRUCTURE_RETRIES: u32 = 5;
+
+/// What becomes of an attempt whose executor is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLost {
+    /// Run it again elsewhere: at least once.
+    #[default]
+    Retry,
+    /// End it as failed: at most one start, ever.
+    Fail,
+    /// Wait until the executor returns or is fenced: never two at once.
+    Hold,
+}
+
+/// The network a job's container gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Network {
+    /// A bridge with address translation; nothing is published to the host.
+    #[default]
+    Bridge,
+    /// Only a loopback interface.
+    None,
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Pull only what the executor does not have.
+    #[default]
+    Missing,
+    /// Never pull; an image that is not there fails the job.
+    Never,
+}
+
+/// The clocks of a job, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Clocks {
+    /// How long the job may be ready without a first allocation; `None` waits for ever.
+    pub queue_timeout_ms: Option<u64>,
+    /// The same after a loss; `None` waits for ever.
+    pub requeue_timeout_ms: Option<u64>,
+    /// How long one attempt may run; `None` is unlimited.
+    pub run_timeout_ms: Option<u64>,
+    /// How long the job has to end after SIGTERM.
+    pub stop_grace_ms: u64,
+    /// How long a pull may make no progress.
+    pub pull_timeout_ms: u64,
+}
+
+/// What is run, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSpec {
+    /// The image reference.
+    pub image: String,
+    /// The argument vector; empty means the image's own command.
+    pub command: Vec<String>,
+    /// Environment of the container.
+    pub env: BTreeMap<String, String>,
+    /// Working directory inside the container; empty means the image's own.
+    pub working_dir: String,
+    /// Resources asked for.
+    pub demand: Demand,
+    /// 0 to 100, higher first.
+    pub priority: u8,
+    /// The job's clocks.
+    pub clocks: Clocks,
+    /// How often the job's own failures are retried.
+    pub max_retries: u32,
+    /// User's labels, for filters.
+    pub labels: BTreeMap<String, String>,
+    /// What becomes of an attempt whose executor is lost.
+    pub on_lost: OnLost,
+    /// The container's network.
+    pub network: Network,
+    /// When the image is pulled.
+    pub pull_policy: PullPolicy,
+    /// The tenant.
+    pub namespace: Namespace,
+}
+
+impl JobSpec {
+    /// Names the spec by its content: SHA-256 in hexadecimal over a fixed rendering of every field.
+    /// Two submits with one idempotency key are the same submit when the names are equal.
+    pub fn content_hash(&self) -> String {
+        let mut hash = Sha256::new();
+        // The debug form covers every field, quotes every text and keeps map order.
+        hash.update(format!("{self:?}").as_bytes());
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

@@ -1,0 +1,195 @@
+//! Puts an executor together and runs it. The daemon, `berth dev`, tests and the simulation all
+//! come through here, each with its own surroundings.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_domain::backoff::Backoff;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::{ConfigError, ExecutorConfig};
+use crate::connect::Connect;
+use crate::disk::Disk;
+use crate::host::{Host, capacity};
+use crate::identity;
+use crate::logs::{Capture, LogStore};
+use crate::outbox::Outbox;
+use crate::random::Random;
+use crate::reconciler::{Lease, Parts, Reconciler, Snapshot, StepsParts};
+use crate::runtime::{ContainerName, EngineState, Listed, Owner, Runtime};
+use crate::session::{Ready, Session, SessionParts};
+
+/// Commands waiting for the reconciler.
+const COMMANDS: usize = 256;
+/// Signs of progress waiting for the session.
+const PROGRESS: usize = 256;
+/// How long jobs that may start only once run on after a start of the executor without a lease.
+const FIRST_LEASE: Duration = Duration::from_secs(5);
+/// Waits while the container engine does not answer at the start.
+const ENGINE_RETRY: Backoff = Backoff { first_ms: 200, most_ms: 5_000 };
+
+/// The surroundings of an executor.
+pub struct Deps {
+    /// The container engine.
+    pub runtime: Arc<dyn Runtime>,
+    /// Opens channels to schedulers.
+    pub connector: Arc<dyn Connect>,
+    /// The executor's folder.
+    pub disk: Arc<dyn Disk>,
+    /// What the machine has.
+    pub host: Host,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Told when the executor is registered and its session answers; `None` while it is not.
+    pub ready: watch::Sender<Option<Ready>>,
+}
+
+/// Says why an executor cannot run.
+#[derive(Debug, Error)]
+pub enum ExecutorError {
+    /// A setting is wrong.
+    #[error("the configuration is not valid")]
+    Config(#[from] ConfigError),
+    /// The folder cannot be used, or another executor uses it.
+    #[error("the data folder cannot be used")]
+    Disk(#[source] io::Error),
+}
+
+/// Runs an executor until it is told to stop. Containers run on after that, and the next run
+/// adopts them.
+///
+/// # Errors
+/// Fails at the start only, when a setting is wrong or the folder cannot be used. A scheduler or an
+/// engine that is not there is waited for.
+pub async fn run(deps: Deps, config: ExecutorConfig, stop: CancellationToken) -> Result<(), ExecutorError> {
+    config.validate()?;
+    deps.disk.lock().await.map_err(ExecutorError::Disk)?;
+    let identity = identity::load(
+        deps.disk.as_ref(),
+        config.executor_id.as_ref(),
+        &deps.host.hostname,
+        deps.random.as_ref(),
+    )
+    .await
+    .map_err(ExecutorError::Disk)?;
+    let capacity = capacity(&deps.host, &config.overrides, &identity.executor_id);
+    let outbox = Outbox::new(deps.disk.clone());
+    let stored = outbox.load().await.map_err(ExecutorError::Disk)?;
+    tracing::info!(
+        executor_id = %identity.executor_id,
+        node_id = %identity.node_id,
+        cpu_millis = capacity.cpu_millis,
+        memory_bytes = capacity.memory_bytes,
+        gpus = capacity.gpus.len(),
+        ended = stored.len(),
+        "executor starts"
+    );
+    let owner = Owner { cluster: config.cluster.clone(), executor: identity.executor_id.to_string() };
+    let Some(adopted) = adopt(&deps, &owner, &stop).await else { return Ok(()) };
+
+    let logs = LogStore::new(deps.disk.clone(), config.logs);
+    let (commands_in, commands) = mpsc::channel(COMMANDS);
+    let (progress, progress_out) = mpsc::channel(PROGRESS);
+    let (snapshot, snapshot_out) = watch::channel(Snapshot::default());
+    let (lease_in, lease) = watch::channel(Lease { until: Instant::now() + FIRST_LEASE });
+    let steps = StepsParts {
+        runtime: deps.runtime.clone(),
+        outbox,
+        capture: Capture {
+            runtime: deps.runtime.clone(),
+            store: logs.clone(),
+            clock: deps.clock.clone(),
+            random: deps.random.clone(),
+        },
+        clock: deps.clock,
+        random: deps.random.clone(),
+        progress,
+        parallelism: config.parallelism(deps.host.cores),
+    };
+    let parts = Parts {
+        steps,
+        owner,
+        boot_id: deps.host.boot_id.clone(),
+        gpus: capacity.gpus.clone(),
+        cleanup_after: config.cleanup_after,
+        safety_interval: config.safety_interval,
+        commands,
+        snapshot,
+        lease,
+        adopted,
+        stored,
+    };
+    let session = Session::new(SessionParts {
+        identity,
+        cluster: config.cluster,
+        schedulers: config.schedulers,
+        capacity,
+        labels: config.labels,
+        boot_id: deps.host.boot_id,
+        connector: deps.connector,
+        runtime: deps.runtime,
+        logs,
+        random: deps.random,
+        commands: commands_in,
+        snapshot: snapshot_out,
+        progress: progress_out,
+        lease: lease_in,
+        ready: deps.ready,
+    });
+    // The reconciler outlives the session, which still announces the stop.
+    let reconciler_stop = CancellationToken::new();
+    let reconciler = Reconciler::new(parts, reconciler_stop.clone()).run();
+    let session = async {
+        session.run(stop).await;
+        reconciler_stop.cancel();
+    };
+    tokio::join!(reconciler, session);
+    tracing::info!("executor stopped; its containers run on");
+    Ok(())
+}
+
+/// Lists the containers that are there already. One that was made before the machine's current
+/// boot and never started is removed: it will be made again if it is still wanted. `None` when the
+/// executor is stopped before the engine answers.
+async fn adopt(deps: &Deps, owner: &Owner, stop: &CancellationToken) -> Option<Vec<Listed>> {
+    let mut failures = 0;
+    loop {
+        match deps.runtime.list(owner).await {
+            Ok(listed) => {
+                let mut adopted = Vec::new();
+                for container in listed {
+                    let untouched = container.state == EngineState::Created;
+                    let name = ContainerName::new(owner, &container.attempt);
+                    if untouched
+                        && container.boot_id != deps.host.boot_id
+                        && deps.runtime.remove(&name).await.is_ok()
+                    {
+                        continue;
+                    }
+                    adopted.push(container);
+                }
+                if !adopted.is_empty() {
+                    tracing::info!(count = adopted.len(), "containers adopted");
+                }
+                return Some(adopted);
+            }
+            Err(error) => {
+                tracing::warn!(reason = %error, "the containers cannot be listed: waiting for the container engine");
+                let wait_ms = ENGINE_RETRY.wait_ms(failures, deps.random.next_u32());
+                failures += 1;
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return None,
+                    () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+                }
+            }
+        }
+    }
+}

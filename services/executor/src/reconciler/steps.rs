@@ -1,0 +1,359 @@
+//! Carries out one step of one attempt. A step changes nothing of what the owner knows: it says
+//! what became of it. An end is on disk before it is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_domain::backoff::Backoff;
+use berth_domain::ids::AttemptRef;
+use berth_domain::lifecycle::{AttemptEnd, EndCause};
+use berth_domain::reconcile::{Step, Stop, StopCause};
+use berth_domain::spec::{JobSpec, PullPolicy};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::container::Surroundings;
+use super::ending::{Facts, conclude};
+use super::pulls::Pulls;
+use super::types::{Order, Outcome, Phase, Progress};
+use crate::clock::Clock;
+use crate::logs::Capture;
+use crate::outbox::Outbox;
+use crate::random::Random;
+use crate::runtime::{
+    ContainerPlan, CreateError, Delivery, EngineError, EngineState, Inspected, PullError, PullProgress,
+    Runtime, Signal, StartError,
+};
+
+/// How often an engine may say no to one attempt before the attempt ends as a fault of the executor.
+pub(super) const MOST_REFUSALS: u32 = 3;
+/// How often a pull that might succeed later is tried here before another executor has a go.
+const PULL_TRIES: u32 = 3;
+/// Waits between those.
+const PULL_RETRY: Backoff = Backoff { first_ms: 500, most_ms: 5_000 };
+/// How long an end waits for the last bytes of the output.
+const CAPTURE_WAIT: Duration = Duration::from_secs(10);
+/// Removals at the same time; they are never urgent.
+const REMOVALS: usize = 2;
+/// Containers looked at, at the same time.
+const LOOKS: usize = 16;
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    /// A step that the domain decided on.
+    Step(Step),
+    /// Look at the container again.
+    Look,
+}
+
+/// One thing to do, with what is known at the time.
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    pub attempt: AttemptRef,
+    pub act: Act,
+    pub order: Option<Arc<Order>>,
+    /// How often the engine has said no already.
+    pub refusals: u32,
+    pub stop: Option<Stop>,
+    pub fenced: bool,
+    pub witnessed: bool,
+    pub same_boot: bool,
+    /// The ended container, where it was looked at already.
+    pub seen: Option<Inspected>,
+    pub started_ms: Option<u64>,
+    /// Turns true once the output is complete.
+    pub captured: Option<watch::Receiver<bool>>,
+    /// Gives up what has not changed anything yet.
+    pub cancel: CancellationToken,
+}
+
+/// What steps need.
+pub struct StepsParts {
+    /// The container engine.
+    pub runtime: Arc<dyn Runtime>,
+    /// Where ends are written.
+    pub outbox: Outbox,
+    /// Captures outputs.
+    pub capture: Capture,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Spreads repeated attempts.
+    pub random: Arc<dyn Random>,
+    /// Where signs of progress go; they are dropped when it is full.
+    pub progress: mpsc::Sender<Progress>,
+    /// Containers made or started at the same time.
+    pub parallelism: usize,
+}
+
+/// Carries out steps.
+#[derive(Clone)]
+pub struct Steps {
+    pub(super) parts: Arc<StepsParts>,
+    pub(super) surroundings: Arc<Surroundings>,
+    pulls: Pulls,
+    starts: Arc<Semaphore>,
+    removals: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
+}
+
+impl Steps {
+    pub(super) fn new(parts: StepsParts, surroundings: Surroundings) -> Self {
+        Self {
+            pulls: Pulls::new(parts.runtime.clone()),
+            starts: Arc::new(Semaphore::new(parts.parallelism.max(1))),
+            removals: Arc::new(Semaphore::new(REMOVALS)),
+            looks: Arc::new(Semaphore::new(LOOKS)),
+            parts: Arc::new(parts),
+            surroundings: Arc::new(surroundings),
+        }
+    }
+
+    /// Carries a task out.
+    pub(super) async fn perform(&self, task: &Task) -> Outcome {
+        match task.act {
+            Act::Look => self.look(task).await,
+            Act::Step(Step::Create) => self.create(task).await,
+            Act::Step(Step::Start) => self.start(task).await,
+            // Waiting and capturing are the owner's: there is nothing to do here but to look.
+            Act::Step(Step::Watch) => self.look(task).await,
+            Act::Step(Step::Terminate { cause, grace_ms }) => self.terminate(task, cause, grace_ms).await,
+            Act::Step(Step::Kill) => self.signal(task, Signal::Kill, Outcome::Killed).await,
+            Act::Step(Step::RecordExit) => self.record_exit(task).await,
+            Act::Step(Step::RecordNeverRan(cause)) => self.record_never_ran(task, cause).await,
+            Act::Step(Step::RecordVanished) => {
+                let message = "Its container is gone, and nobody knows how it ended.";
+                // It may have done its work: a job that may start only once must not start again.
+                let started_ms = task.started_ms.or_else(|| Some(self.parts.clock.wall_ms()));
+                let task = Task { started_ms, ..task.clone() };
+                self.end(&task, EndCause::ExecutorFault, message.to_owned(), None).await
+            }
+            Act::Step(Step::Remove) => self.remove(task).await,
+            Act::Step(Step::Forget) => match self.parts.outbox.remove(&task.attempt).await {
+                Ok(()) => Outcome::Forgotten,
+                Err(error) => broken_disk(&error),
+            },
+        }
+    }
+
+    async fn look(&self, task: &Task) -> Outcome {
+        let name = self.surroundings.name(&task.attempt);
+        let _permit = self.looks.acquire().await;
+        match self.parts.runtime.inspect(&name).await {
+            Ok(seen) => Outcome::Seen(seen),
+            Err(error) => broken(&error),
+        }
+    }
+
+    async fn create(&self, task: &Task) -> Outcome {
+        let Some(order) = &task.order else { return Outcome::Cancelled };
+        let spec = match &order.spec {
+            Ok(spec) => spec,
+            Err(message) => return self.end(task, EndCause::Refused, message.clone(), None).await,
+        };
+        let plan = match self.surroundings.plan(&task.attempt, order, spec) {
+            Ok(plan) => plan,
+            Err(message) => return self.end(task, EndCause::ExecutorFault, message, None).await,
+        };
+        for pulled in [false, true] {
+            match self.create_once(task, &plan).await {
+                None => return Outcome::Cancelled,
+                Some(Ok(())) => return Outcome::Created,
+                Some(Err(CreateError::NoImage)) if !pulled => {
+                    if let Some(outcome) = self.pull(task, spec).await {
+                        return outcome;
+                    }
+                }
+                Some(Err(CreateError::NoImage)) => break,
+                Some(Err(CreateError::Refused(message))) => {
+                    return self.end(task, EndCause::Refused, message, None).await;
+                }
+                Some(Err(CreateError::Engine(error))) => return self.engine_error(task, error).await,
+            }
+        }
+        let message = format!("The image {} was pulled and is gone again.", plan.image);
+        self.end(task, EndCause::ImagePullFailed, message, None).await
+    }
+
+    async fn create_once(&self, task: &Task, plan: &ContainerPlan) -> Option<Result<(), CreateError>> {
+        let _permit = self.start_permit(task).await?;
+        self.show(task, Phase::Creating, PullProgress::default());
+        Some(self.parts.runtime.create(plan).await)
+    }
+
+    /// Waits for a turn with the engine; `None` when the attempt was given up meanwhile.
+    async fn start_permit(&self, task: &Task) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        tokio::select! {
+            biased;
+            () = task.cancel.cancelled() => None,
+            permit = self.starts.acquire() => permit.ok(),
+        }
+    }
+
+    /// Gets the image; `Some` is what became of the step when it could not be had.
+    async fn pull(&self, task: &Task, spec: &JobSpec) -> Option<Outcome> {
+        if spec.pull_policy == PullPolicy::Never {
+            let message = format!("The image {} is not on this executor, and is never pulled.", spec.image);
+            return Some(self.end(task, EndCause::ImageNotFound, message, None).await);
+        }
+        let no_progress = Duration::from_millis(spec.clocks.pull_timeout_ms);
+        for tried in 0..PULL_TRIES {
+            self.show(task, Phase::Pulling, PullProgress::default());
+            let on_progress = |progress| self.show(task, Phase::Pulling, progress);
+            let pulled = tokio::select! {
+                biased;
+                () = task.cancel.cancelled() => return Some(Outcome::Cancelled),
+                pulled = self.pulls.pull(&spec.image, no_progress, on_progress) => pulled,
+            };
+            match pulled {
+                Ok(()) => return None,
+                Err(PullError::Permanent(text)) => {
+                    let message = format!("The image {} cannot be pulled: {text}", spec.image);
+                    return Some(self.end(task, EndCause::ImageNotFound, message, None).await);
+                }
+                Err(PullError::Transient(text)) if tried + 1 == PULL_TRIES => {
+                    let message = format!("The image {} could not be pulled: {text}", spec.image);
+                    return Some(self.end(task, EndCause::ImagePullFailed, message, None).await);
+                }
+                Err(PullError::Transient(text)) => {
+                    tracing::info!(job_id = %task.attempt.job, image = %spec.image, reason = %text, "pull is tried again");
+                    let wait_ms = PULL_RETRY.wait_ms(tried, self.parts.random.next_u32());
+                    tokio::select! {
+                        biased;
+                        () = task.cancel.cancelled() => return Some(Outcome::Cancelled),
+                        () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    async fn start(&self, task: &Task) -> Outcome {
+        let name = self.surroundings.name(&task.attempt);
+        let Some(_permit) = self.start_permit(task).await else { return Outcome::Cancelled };
+        self.show(task, Phase::Starting, PullProgress::default());
+        match self.parts.runtime.start(&name).await {
+            Ok(()) => Outcome::Started,
+            Err(StartError::Command { code, message }) => {
+                self.end(task, EndCause::Exited { code, oom: false }, message, None).await
+            }
+            Err(StartError::Gone) => Outcome::Seen(None),
+            Err(StartError::Engine(error)) => self.engine_error(task, error).await,
+        }
+    }
+
+    /// An engine that does not answer says nothing of the attempt. One that keeps saying no has
+    /// never started it, so that it may be tried elsewhere.
+    async fn engine_error(&self, task: &Task, error: EngineError) -> Outcome {
+        match error {
+            EngineError::Failed(message) if task.refusals + 1 >= MOST_REFUSALS => {
+                let message = format!("The container engine failed: {message}");
+                self.end(task, EndCause::ExecutorFault, message, None).await
+            }
+            EngineError::Failed(_) | EngineError::Unavailable(_) => broken(&error),
+        }
+    }
+
+    async fn terminate(&self, task: &Task, cause: StopCause, grace_ms: u64) -> Outcome {
+        let kill_at_ms = self.parts.clock.wall_ms().saturating_add(grace_ms);
+        let stop = Stop { cause, kill_at_ms, killed: false };
+        self.signal(task, Signal::Term, Outcome::Stopping(stop)).await
+    }
+
+    async fn signal(&self, task: &Task, signal: Signal, sent: Outcome) -> Outcome {
+        let name = self.surroundings.name(&task.attempt);
+        match self.parts.runtime.signal(&name, signal).await {
+            Ok(Delivery::Sent) => sent,
+            Ok(Delivery::NotRunning) => self.look(task).await,
+            Err(error) => broken(&error),
+        }
+    }
+
+    async fn record_exit(&self, task: &Task) -> Outcome {
+        let seen = match &task.seen {
+            Some(seen) => seen.clone(),
+            None => match self.look(task).await {
+                Outcome::Seen(Some(seen)) if seen.state == EngineState::Exited => seen,
+                other => return other,
+            },
+        };
+        let captured = match task.captured.clone() {
+            Some(mut captured) => {
+                let complete = captured.wait_for(|complete| *complete);
+                matches!(tokio::time::timeout(CAPTURE_WAIT, complete).await, Ok(Ok(_)))
+            }
+            None => false,
+        };
+        let spec = task.order.as_ref().and_then(|order| order.spec.as_ref().ok());
+        let (cause, message) = conclude(&Facts {
+            seen: seen.clone(),
+            stop: task.stop,
+            fenced: task.fenced,
+            witnessed: task.witnessed,
+            same_boot: task.same_boot,
+            run_timeout_ms: spec.and_then(|spec| spec.clocks.run_timeout_ms),
+            memory_bytes: spec.map(|spec| spec.demand.memory_bytes),
+        });
+        match self.end(task, cause, message, Some(&seen)).await {
+            Outcome::Ended { end, .. } => Outcome::Ended { end, logs_captured: captured },
+            other => other,
+        }
+    }
+
+    async fn record_never_ran(&self, task: &Task, cause: StopCause) -> Outcome {
+        let (cause, message) = match cause {
+            StopCause::Abort => (EndCause::Aborted { code: None }, String::new()),
+            StopCause::RunTimeout => (EndCause::RunTimeout { code: None }, String::new()),
+            StopCause::Superseded => (EndCause::ExecutorFault, "No longer wanted here.".to_owned()),
+        };
+        self.end(task, cause, message, None).await
+    }
+
+    async fn end(&self, task: &Task, cause: EndCause, message: String, seen: Option<&Inspected>) -> Outcome {
+        let end = AttemptEnd {
+            attempt: task.attempt.clone(),
+            cause,
+            message,
+            start_time_ms: seen.and_then(|seen| seen.started_ms).or(task.started_ms),
+            end_time_ms: seen.and_then(|seen| seen.finished_ms).unwrap_or_else(|| self.parts.clock.wall_ms()),
+            jitter: 0,
+        };
+        match self.parts.outbox.write(&end).await {
+            Ok(()) => Outcome::Ended { end, logs_captured: true },
+            Err(error) => broken_disk(&error),
+        }
+    }
+
+    async fn remove(&self, task: &Task) -> Outcome {
+        let name = self.surroundings.name(&task.attempt);
+        let _permit = self.removals.acquire().await;
+        match self.parts.runtime.remove(&name).await {
+            Ok(()) => Outcome::Removed,
+            Err(error) => broken(&error),
+        }
+    }
+
+    fn show(&self, task: &Task, phase: Phase, pull: PullProgress) {
+        let progress = Progress {
+            attempt: task.attempt.clone(),
+            phase,
+            pulled_bytes: pull.pulled_bytes,
+            total_bytes: pull.total_bytes,
+        };
+        // Nobody has to read it: a full queue drops it.
+        let _ = self.parts.progress.try_send(progress);
+    }
+}
+
+fn broken(error: &EngineError) -> Outcome {
+    let refused = match error {
+        EngineError::Failed(_) => true,
+        EngineError::Unavailable(_) => false,
+    };
+    Outcome::Broken { refused, message: error.to_string() }
+}
+
+fn broken_disk(error: &std::io::Error) -> Outcome {
+    Outcome::Broken { refused: false, message: format!("the outbox cannot be written: {error}") }
+}

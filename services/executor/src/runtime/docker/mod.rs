@@ -1,0 +1,11 @@
+//! Docker Engine, through its API: the only place that names it. Containers are made from typed
+//! fields only, and only those with this cluster's and executor's labels are ever touched.
+
+mod client;
+mod create;
+mod errors;
+mod output;
+mod pull;
+mod seen;
+
+pub use client::{DockerRuntime, DockerSettings};

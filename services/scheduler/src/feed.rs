@@ -1,0 +1,146 @@
+//! Follows the store's change log: applies each change to the image, then tells whoever listens.
+//! Where the log has a gap, it reads everything again and says so.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use berth_store::{Change, Changes, Cursor, MAX_PAGE, Position, Scope, Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::image::Image;
+
+/// How long one read of the log waits for a change.
+const READ_WAIT: Duration = Duration::from_secs(5);
+/// The wait after a failed read.
+const RETRY_WAIT: Duration = Duration::from_millis(200);
+
+/// What listeners are told.
+#[derive(Debug, Clone)]
+pub enum FeedEvent {
+    /// These changes have been applied to the image, in order.
+    Changes(Arc<Vec<(u64, Change)>>),
+    /// Changes were missed: the image is whole again, but what led to it is unknown.
+    Resync,
+}
+
+/// Follows the log until `stop`.
+pub async fn follow(context: Arc<Context>, stop: CancellationToken) {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = follow_for_ever(&context) => {}
+    }
+}
+
+async fn follow_for_ever(context: &Context) {
+    loop {
+        follow_to_gap(context).await;
+        while let Err(error) = load(context).await {
+            tracing::warn!(%error, "cluster image could not be loaded");
+            tokio::time::sleep(RETRY_WAIT).await;
+        }
+    }
+}
+
+/// Follows the log from the image's position until changes were missed.
+async fn follow_to_gap(context: &Context) {
+    loop {
+        // A load may have moved the image on.
+        let position = *context.applied.borrow();
+        match context.store.changes(position, READ_WAIT).await {
+            Ok(Changes::Entries { entries, position: next }) => {
+                context.note_answer();
+                if !entries.is_empty() {
+                    apply(context, entries, next);
+                }
+            }
+            Ok(Changes::Resync) => {
+                tracing::info!(
+                    revision = position.revision,
+                    "change log has a gap; reading everything again"
+                );
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "change log could not be read");
+                tokio::time::sleep(RETRY_WAIT).await;
+            }
+        }
+    }
+}
+
+fn apply(context: &Context, entries: Vec<(u64, Change)>, position: Position) {
+    {
+        let mut image = context.image.write().unwrap_or_else(PoisonError::into_inner);
+        if image.position >= position {
+            // A load went further while these were read.
+            return;
+        }
+        for (revision, change) in &entries {
+            image.apply(*revision, change);
+        }
+        image.position = position;
+        context.applied.send_replace(position);
+    }
+    // Without listeners there is nobody to tell, which is no error.
+    let _ = context.feed.send(FeedEvent::Changes(Arc::new(entries)));
+}
+
+/// Reads everything from the store into a new image and tells listeners to do the same.
+///
+/// # Errors
+/// As the store says; the old image then stays.
+pub async fn load(context: &Context) -> Result<(), StoreError> {
+    let image = snapshot(context.store.as_ref()).await?;
+    context.note_answer();
+    {
+        let mut current = context.image.write().unwrap_or_else(PoisonError::into_inner);
+        // The log may have been followed further while this snapshot was read.
+        if image.position < current.position {
+            return Ok(());
+        }
+        *current = image;
+        context.applied.send_replace(current.position);
+    }
+    let _ = context.feed.send(FeedEvent::Resync);
+    Ok(())
+}
+
+async fn snapshot(store: &dyn Store) -> Result<Image, StoreError> {
+    // What changes after this head while pages are read is applied again from the log.
+    let meta = store.meta().await?;
+    let mut image = Image::default();
+    image.position = store.head().await?;
+    if !meta.lock.owner.is_empty() {
+        image.leader = Some((meta.lock.epoch, meta.lock.scheduler_id));
+    }
+    let executors = store.executors().await?;
+    let mut scopes = vec![Scope::Pending, Scope::Delayed];
+    scopes.extend(executors.iter().map(|executor| Scope::Assigned(executor.id.clone())));
+    for executor in &executors {
+        image.put_executor(executor);
+    }
+    for scope in scopes {
+        let mut after: Option<Cursor> = None;
+        loop {
+            let page = store.page(&scope, after.as_ref(), MAX_PAGE).await?;
+            for job in &page.jobs {
+                image.put_job(job);
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(image)
+}
+
+/// Waits until the image has reached a position, or for `limit`. `false` after the limit.
+pub async fn reached(context: &Context, position: Position, limit: Duration) -> bool {
+    let mut applied = context.applied.subscribe();
+    tokio::time::timeout(limit, applied.wait_for(|at| *at >= position))
+        .await
+        .is_ok_and(|result| result.is_ok())
+}

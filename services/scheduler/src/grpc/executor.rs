@@ -1,0 +1,50 @@
+//! ExecutorService.
+
+use std::sync::Arc;
+
+use berth_api::v1::executor_service_server::ExecutorService;
+use berth_api::v1::{
+    RegisterRequest, RegisterResponse, SessionRequest, SessionResponse, UploadLogsRequest, UploadLogsResponse,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Answers, answers};
+use crate::context::Context;
+use crate::logs;
+use crate::sessions::{LeaseClient, register, serve};
+
+/// Serves executors.
+pub struct Executors {
+    /// The replica's shared parts.
+    pub context: Arc<Context>,
+    /// Renews leases.
+    pub leases: LeaseClient,
+}
+
+#[tonic::async_trait]
+impl ExecutorService for Executors {
+    async fn register(
+        &self,
+        request: Request<RegisterRequest>,
+    ) -> Result<Response<RegisterResponse>, Status> {
+        let peer = request.remote_addr().map(|address| address.to_string()).unwrap_or_default();
+        Ok(Response::new(register(&self.context, request.into_inner(), peer).await?))
+    }
+
+    type SessionStream = Answers<SessionResponse>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let stream = serve(self.context.clone(), self.leases.clone(), request.into_inner()).await?;
+        Ok(Response::new(answers(stream)))
+    }
+
+    async fn upload_logs(
+        &self,
+        request: Request<Streaming<UploadLogsRequest>>,
+    ) -> Result<Response<UploadLogsResponse>, Status> {
+        Ok(Response::new(logs::receive_upload(&self.context, request.into_inner()).await?))
+    }
+}

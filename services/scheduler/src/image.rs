@@ -1,0 +1,245 @@
+//! What is going on in the cluster, in memory: every job that has not ended and every executor.
+//! Fed by the change log; entries apply by revision, so applying one twice changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::ids::{ExecutorId, JobId};
+use berth_domain::job::{Job, JobIndex};
+use berth_domain::placement::{Node, Request};
+use berth_domain::resources::Reserved;
+use berth_store::{Change, Position};
+
+/// The order of the queue: priority falling, then time of submission, then id.
+type QueueKey = (u8, u64, JobId);
+
+/// The image.
+#[derive(Debug, Clone, Default)]
+pub struct Image {
+    /// The newest change that has been applied.
+    pub position: Position,
+    /// Who leads: epoch and name.
+    pub leader: Option<(u64, String)>,
+    jobs: BTreeMap<JobId, Arc<Job>>,
+    pending: BTreeSet<QueueKey>,
+    delayed: BTreeSet<(u64, JobId)>,
+    /// The earliest time at which the queue clock of a job may run out.
+    timeouts: BTreeSet<(u64, JobId)>,
+    assigned: BTreeMap<ExecutorId, BTreeSet<JobId>>,
+    reserved: BTreeMap<ExecutorId, Reserved>,
+    executors: BTreeMap<ExecutorId, Arc<Executor>>,
+}
+
+fn queue_key(job: &Job) -> QueueKey {
+    (100 - job.priority.min(100), job.create_time_ms, job.id.clone())
+}
+
+/// The limit that the queue clock of a ready job runs against.
+pub fn queue_limit_ms(job: &Job) -> Option<u64> {
+    // After a first allocation only the requeue timeout counts.
+    if job.attempt == 0 { job.queue_timeout_ms } else { job.requeue_timeout_ms }
+}
+
+impl Image {
+    /// Applies one change of the log; one that the image already shows changes nothing.
+    pub fn apply(&mut self, revision: u64, change: &Change) {
+        if revision <= self.position.revision {
+            return;
+        }
+        match change {
+            Change::Job(job) => self.put_job(job),
+            Change::JobDeleted(id) => self.remove_job(id),
+            Change::Executor(executor) => self.put_executor(executor),
+            Change::Leader { epoch, scheduler_id } => {
+                self.leader = (!scheduler_id.is_empty()).then(|| (*epoch, scheduler_id.clone()));
+            }
+        }
+        self.position.revision = revision;
+    }
+
+    /// Takes a job's record over, unless a newer one is known.
+    pub fn put_job(&mut self, job: &Job) {
+        if self.jobs.get(&job.id).is_some_and(|known| known.revision >= job.revision) {
+            return;
+        }
+        self.remove_job(&job.id);
+        match job.index() {
+            JobIndex::Pending => {
+                self.pending.insert(queue_key(job));
+                if let Some(limit) = queue_limit_ms(job) {
+                    self.timeouts.insert((job.ready_time_ms.saturating_add(limit), job.id.clone()));
+                }
+            }
+            JobIndex::Delayed(due) => {
+                self.delayed.insert((due, job.id.clone()));
+            }
+            JobIndex::Assigned(executor) => {
+                self.reserved.entry(executor.clone()).or_default().add(&job.demand, &job.gpu_device_ids);
+                self.assigned.entry(executor).or_default().insert(job.id.clone());
+            }
+            // An ended job needs nobody's attention.
+            JobIndex::Finished(_) => return,
+        }
+        self.jobs.insert(job.id.clone(), Arc::new(job.clone()));
+    }
+
+    fn remove_job(&mut self, id: &JobId) {
+        let Some(job) = self.jobs.remove(id) else { return };
+        match job.index() {
+            JobIndex::Pending => {
+                self.pending.remove(&queue_key(&job));
+                if let Some(limit) = queue_limit_ms(&job) {
+                    self.timeouts.remove(&(job.ready_time_ms.saturating_add(limit), job.id.clone()));
+                }
+            }
+            JobIndex::Delayed(due) => {
+                self.delayed.remove(&(due, job.id.clone()));
+            }
+            JobIndex::Assigned(executor) => {
+                if let Some(reserved) = self.reserved.get_mut(&executor) {
+                    reserved.remove(&job.demand, &job.gpu_device_ids);
+                }
+                if let Some(jobs) = self.assigned.get_mut(&executor) {
+                    jobs.remove(id);
+                }
+            }
+            JobIndex::Finished(_) => {}
+        }
+    }
+
+    /// Takes an executor's record over, unless a newer one is known.
+    pub fn put_executor(&mut self, executor: &Executor) {
+        let newer = self.executors.get(&executor.id).is_none_or(|known| known.revision < executor.revision);
+        if newer {
+            self.executors.insert(executor.id.clone(), Arc::new(executor.clone()));
+        }
+    }
+
+    /// Finds a job that has not ended.
+    pub fn job(&self, id: &JobId) -> Option<&Arc<Job>> {
+        self.jobs.get(id)
+    }
+
+    /// Lists the executors, by id.
+    pub fn executors(&self) -> impl Iterator<Item = &Arc<Executor>> {
+        self.executors.values()
+    }
+
+    /// Lists the jobs of an executor, by id.
+    pub fn assigned_to(&self, executor: &ExecutorId) -> impl Iterator<Item = &Arc<Job>> {
+        self.assigned.get(executor).into_iter().flatten().filter_map(|id| self.jobs.get(id))
+    }
+
+    /// Counts the ready jobs before this one in the queue.
+    pub fn queue_position(&self, job: &Job) -> usize {
+        self.pending.range(..queue_key(job)).count()
+    }
+
+    /// Tells when the oldest ready job became ready.
+    pub fn oldest_ready_ms(&self) -> Option<u64> {
+        self.pending.iter().filter_map(|(_, _, id)| self.jobs.get(id)).map(|job| job.ready_time_ms).min()
+    }
+
+    /// Shows the executors as placement sees them.
+    pub fn nodes(&self) -> BTreeMap<ExecutorId, Node> {
+        let node = |executor: &Arc<Executor>| Node {
+            id: executor.id.clone(),
+            takes_jobs: executor.state == ExecutorState::Active && executor.session.is_some(),
+            capacity: executor.capacity.clone(),
+            reserved: self.reserved.get(&executor.id).cloned().unwrap_or_default(),
+        };
+        self.executors
+            .values()
+            .filter(|executor| executor.state != ExecutorState::Lost)
+            .map(|executor| (executor.id.clone(), node(executor)))
+            .collect()
+    }
+
+    /// Shows the queue as placement sees it, in order.
+    pub fn requests(&self) -> Vec<Request> {
+        let jobs = self.pending.iter().filter_map(|(_, _, id)| self.jobs.get(id));
+        jobs.map(|job| Request {
+            job: job.id.clone(),
+            demand: job.demand.clone(),
+            avoid: job.avoid_executor.clone(),
+        })
+        .collect()
+    }
+
+    /// Lists held-back jobs whose time has come.
+    pub fn due(&self, now_ms: u64) -> impl Iterator<Item = &Arc<Job>> {
+        self.delayed.iter().take_while(move |(due, _)| *due <= now_ms).filter_map(|(_, id)| self.jobs.get(id))
+    }
+
+    /// Lists ready jobs whose queue clock may have run out.
+    pub fn overdue(&self, now_ms: u64) -> impl Iterator<Item = &Arc<Job>> {
+        self.timeouts.iter().take_while(move |(at, _)| *at <= now_ms).filter_map(|(_, id)| self.jobs.get(id))
+    }
+
+    /// Tells the next time after `now_ms` at which `due` or `overdue` may gain a job.
+    pub fn next_deadline_ms(&self, now_ms: u64) -> Option<u64> {
+        let due = self.delayed.iter().map(|(at, _)| *at).find(|at| *at > now_ms);
+        let overdue = self.timeouts.iter().map(|(at, _)| *at).find(|at| *at > now_ms);
+        due.into_iter().chain(overdue).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_domain::ids::Namespace;
+    use berth_domain::job::JobState;
+    use berth_domain::resources::Demand;
+    use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+
+    fn job(id: &str, priority: u8, revision: u64) -> Job {
+        let spec = JobSpec {
+            image: "i".into(),
+            command: vec![],
+            env: BTreeMap::new(),
+            working_dir: String::new(),
+            demand: Demand { cpu_millis: 100, memory_bytes: 10, ..Demand::default() },
+            priority,
+            clocks: Clocks { queue_timeout_ms: Some(15_000), ..Clocks::default() },
+            max_retries: 0,
+            labels: BTreeMap::new(),
+            on_lost: OnLost::Retry,
+            network: Network::Bridge,
+            pull_policy: PullPolicy::Missing,
+            namespace: Namespace::trusted("default"),
+        };
+        Job { revision, ..Job::new(JobId::trusted(id), String::new(), &spec, 1_000) }
+    }
+
+    #[test]
+    fn the_queue_is_ordered_by_priority_then_submission() {
+        let mut image = Image::default();
+        for (revision, (id, priority)) in [("b", 50), ("a", 50), ("urgent", 90)].into_iter().enumerate() {
+            image.put_job(&job(id, priority, revision as u64 + 1));
+        }
+        let order: Vec<String> = image.requests().iter().map(|r| r.job.to_string()).collect();
+        assert_eq!(order, ["urgent", "a", "b"]);
+    }
+
+    #[test]
+    fn an_entry_applied_late_or_twice_changes_nothing() {
+        let mut image = Image::default();
+        let pending = job("j", 50, 1);
+        let running = Job {
+            state: JobState::Running,
+            executor: Some(ExecutorId::trusted("e")),
+            revision: 3,
+            ..pending.clone()
+        };
+        image.put_job(&pending);
+        image.put_job(&running);
+        image.put_job(&running);
+        image.put_job(&pending);
+        assert_eq!(image.requests(), []);
+        assert_eq!(image.assigned_to(&ExecutorId::trusted("e")).count(), 1);
+        assert_eq!(image.reserved[&ExecutorId::trusted("e")].cpu_millis, 100);
+        image.put_job(&Job { state: JobState::Succeeded, revision: 4, ..running });
+        assert_eq!(image.reserved[&ExecutorId::trusted("e")].cpu_millis, 0);
+    }
+}

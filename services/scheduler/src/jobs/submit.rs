@@ -1,0 +1,227 @@
+//! Submits: checked whole, then stored; a repeat with the same key finds the first.
+
+use std::time::Duration;
+
+use berth_api::convert::spec_from_wire;
+use berth_api::status::{Problem, Violation, status_message};
+use berth_api::v1;
+use berth_api::v1::batch_submit_jobs_response::{Result as ItemResult, result::Outcome};
+use berth_domain::ids::JobId;
+use berth_domain::job::Job;
+use berth_domain::spec::JobSpec;
+use berth_store::{Call, Conflict, IdempotencyKey, MAX_MUTATIONS, Mutation, StoreError, Verdict};
+use prost::Message;
+use uuid::Uuid;
+
+use super::show::{show, show_one};
+use crate::context::Context;
+
+/// How long an idempotency key is kept.
+const KEY_TTL: Duration = Duration::from_secs(24 * 3_600);
+const MAX_KEY_BYTES: usize = 128;
+const MAX_NAME_BYTES: usize = 256;
+const MAX_BATCH: usize = 1_000;
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How often a submit whose outcome is unknown is asked again.
+const TRIES: u32 = 3;
+
+/// A submit that passed every check.
+struct Checked {
+    job: Job,
+    spec: JobSpec,
+    key: Option<IdempotencyKey>,
+}
+
+/// Submits one job.
+///
+/// # Errors
+/// Refuses a malformed request, a key used for another job, and what the store has no room for.
+pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<v1::Job, Problem> {
+    let checked = check(context, &request, request.request_id.clone()).map_err(Problem::Invalid)?;
+    if request.validate_only {
+        let specs = [(checked.job.id.clone(), checked.spec)].into();
+        let shown = super::show::show_with(context, &[checked.job], &specs).await?;
+        return shown
+            .into_iter()
+            .next()
+            .ok_or_else(|| Problem::Internal("a job could not be shown".to_owned()));
+    }
+    let verdict = commit(context, std::slice::from_ref(&checked)).await.map_err(|e| context.problem(&e))?;
+    let job = settled(context, &checked, verdict.first()).await?;
+    show_one(context, &job).await
+}
+
+/// Submits many jobs: all are checked before any is stored; then each has its own outcome.
+///
+/// # Errors
+/// Refuses the whole batch when any item is malformed, or it is too large.
+pub async fn batch(
+    context: &Context,
+    request: v1::BatchSubmitJobsRequest,
+) -> Result<v1::BatchSubmitJobsResponse, Problem> {
+    let size = request.encoded_len();
+    if request.requests.is_empty() || request.requests.len() > MAX_BATCH || size > MAX_BATCH_BYTES {
+        return Err(Problem::field(
+            "requests",
+            format!(
+                "has {} items in {size} bytes; a batch has 1 to {MAX_BATCH} items and at most {MAX_BATCH_BYTES} bytes",
+                request.requests.len()
+            ),
+        ));
+    }
+    let items = check_all(context, &request)?;
+    let mut results = Vec::with_capacity(items.len());
+    for chunk in items.chunks(MAX_MUTATIONS) {
+        match commit(context, chunk).await {
+            Ok(verdicts) => results.extend(outcomes(context, chunk, &verdicts).await?),
+            Err(error) => {
+                // Items of later chunks may still be stored; a repeat of the batch completes it.
+                let status = status_message(context.problem(&error));
+                results.extend(
+                    chunk.iter().map(|_| ItemResult { outcome: Some(Outcome::Error(status.clone())) }),
+                );
+            }
+        }
+    }
+    Ok(v1::BatchSubmitJobsResponse { results })
+}
+
+fn check_all(context: &Context, request: &v1::BatchSubmitJobsRequest) -> Result<Vec<Checked>, Problem> {
+    let mut violations = Vec::new();
+    let mut items = Vec::with_capacity(request.requests.len());
+    for (i, item) in request.requests.iter().enumerate() {
+        let key =
+            if request.request_id.is_empty() { String::new() } else { format!("{}#{i}", request.request_id) };
+        let mut refuse = |field: &str, description: &str| {
+            let field = format!("requests[{i}].{field}");
+            violations.push(Violation { field, description: description.to_owned() });
+        };
+        if !item.request_id.is_empty() {
+            refuse("request_id", "must be empty in a batch; set the batch's own request_id");
+        }
+        if item.validate_only {
+            refuse("validate_only", "is not for items of a batch");
+        }
+        match check(context, item, key) {
+            Ok(checked) => items.push(checked),
+            Err(found) => violations.extend(found.into_iter().map(|violation| Violation {
+                field: format!("requests[{i}].{}", violation.field),
+                ..violation
+            })),
+        }
+    }
+    if violations.is_empty() { Ok(items) } else { Err(Problem::Invalid(violations)) }
+}
+
+fn check(context: &Context, request: &v1::SubmitJobRequest, key: String) -> Result<Checked, Vec<Violation>> {
+    let default_queue_ms = u64::try_from(context.config.queue_timeout.as_millis()).unwrap_or(u64::MAX);
+    let mut violations = Vec::new();
+    let mut refuse = |field: &str, description: String| {
+        violations.push(Violation { field: field.to_owned(), description });
+    };
+    let name = &request.display_name;
+    if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        refuse("display_name", format!("must be at most {MAX_NAME_BYTES} bytes without control characters"));
+    }
+    let visible = |key: &str| key.bytes().all(|b| b.is_ascii_graphic());
+    if key.len() > MAX_KEY_BYTES || !visible(&key) {
+        refuse("request_id", format!("must be at most {MAX_KEY_BYTES} visible ASCII characters"));
+    }
+    if request.array_size != 0 {
+        refuse("array_size", "is not served by this version; submit the members as a batch".to_owned());
+    }
+    let spec = match spec_from_wire(request.spec.as_ref(), default_queue_ms) {
+        Ok(spec) if violations.is_empty() => spec,
+        Ok(_) => return Err(violations),
+        Err(Problem::Invalid(found)) => {
+            violations.extend(found);
+            return Err(violations);
+        }
+        Err(other) => {
+            return Err(vec![Violation { field: "spec".to_owned(), description: other.to_string() }]);
+        }
+    };
+    let now_ms = context.clock.now_ms();
+    // The namespace bounds a key: two tenants may use the same one.
+    let key = (!key.is_empty()).then(|| format!("{}/{key}", spec.namespace));
+    let id = match &key {
+        // Derived, so that even after the key's record is gone a repeat cannot make a second job.
+        Some(key) => JobId::trusted(Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()).to_string()),
+        None => context.job_ids.next(now_ms, context.entropy.as_ref()),
+    };
+    let job = Job::new(id, request.display_name.clone(), &spec, now_ms);
+    let request_hash = job.spec_hash.clone();
+    let key = key.map(|key| IdempotencyKey { key, request_hash, ttl: KEY_TTL });
+    Ok(Checked { job, spec, key })
+}
+
+async fn commit(context: &Context, items: &[Checked]) -> Result<Vec<Verdict>, StoreError> {
+    let mutation = |item: &Checked| Mutation::Submit {
+        job: Box::new(item.job.clone()),
+        spec: Box::new(item.spec.clone()),
+        idempotency: item.key.clone(),
+    };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mutations = items.iter().map(mutation).collect();
+        match context.commit(Call { leader: None, generation: None, mutations }).await {
+            Ok(committed) => return Ok(committed.verdicts),
+            // The id is the same in each try, so trying again finds what was stored.
+            Err(error) if error.outcome_unknown() && tries < TRIES => {
+                tracing::warn!(%error, tries, "submit outcome unknown; asking again");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn settled(context: &Context, item: &Checked, verdict: Option<&Verdict>) -> Result<Job, Problem> {
+    match verdict {
+        Some(Verdict::Applied(revision)) => Ok(Job { revision: *revision, ..item.job.clone() }),
+        Some(Verdict::Existing(id)) => {
+            super::show::load(context, id).await.map_err(|problem| match problem {
+                Problem::NotFound { .. } => Problem::Precondition {
+                    reason: "JOB_EXPIRED",
+                    message: format!("The job {id} of this request_id has ended and its retention is over. Use a new request_id to run it again."),
+                },
+                other => other,
+            })
+        }
+        Some(Verdict::Conflict(Conflict::Idempotency(id))) => Err(key_conflict(id)),
+        // An earlier try of this very submit was stored although its reply was lost.
+        Some(Verdict::Conflict(Conflict::JobExists)) => {
+            let job = super::show::load(context, &item.job.id).await?;
+            if job.spec_hash == item.job.spec_hash { Ok(job) } else { Err(key_conflict(&job.id)) }
+        }
+        Some(Verdict::Conflict(conflict)) => Err(Problem::Internal(conflict.to_string())),
+        None => Err(Problem::Internal("the store gave no verdict".to_owned())),
+    }
+}
+
+fn key_conflict(id: &JobId) -> Problem {
+    Problem::AlreadyExists {
+        reason: "REQUEST_ID_REUSED",
+        message: format!(
+            "This request_id was used for another job, {id}. Use a new request_id for a new job."
+        ),
+    }
+}
+
+async fn outcomes(
+    context: &Context,
+    chunk: &[Checked],
+    verdicts: &[Verdict],
+) -> Result<Vec<ItemResult>, Problem> {
+    let mut settled_jobs = Vec::with_capacity(chunk.len());
+    for (item, verdict) in chunk.iter().zip(verdicts) {
+        settled_jobs.push(settled(context, item, Some(verdict)).await);
+    }
+    let stored: Vec<Job> = settled_jobs.iter().filter_map(|job| job.as_ref().ok().cloned()).collect();
+    let mut shown = show(context, &stored).await?.into_iter();
+    let outcome = |settled: Result<Job, Problem>| match settled {
+        Ok(_) => shown.next().map(Outcome::Job),
+        Err(problem) => Some(Outcome::Error(status_message(problem))),
+    };
+    Ok(settled_jobs.into_iter().map(outcome).map(|outcome| ItemResult { outcome }).collect())
+}

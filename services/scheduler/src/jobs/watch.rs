@@ -1,0 +1,190 @@
+//! Watches jobs: their present state first, then every change in order; after a gap, `resync`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_api::status::Problem;
+use berth_api::v1;
+use berth_api::v1::watch_jobs_response::{Event, Resync};
+use berth_domain::filter::Filter;
+use berth_domain::job::Job;
+use berth_store::{Change, Changes, Cursor, MAX_PAGE, Position, Scope};
+use tokio::sync::{broadcast, mpsc};
+use tonic::Status;
+
+use super::list::{matching, parse_filter};
+use super::show::show_with;
+use crate::context::Context;
+use crate::feed::FeedEvent;
+
+/// Messages that may wait for a slow watcher.
+const OUTBOUND: usize = 64;
+
+type Sender = mpsc::Sender<Result<v1::WatchJobsResponse, Status>>;
+
+/// Why a watch ends.
+enum End {
+    /// Nobody listens any more.
+    Gone,
+    /// It failed.
+    Failed(Problem),
+}
+
+impl From<Problem> for End {
+    fn from(problem: Problem) -> Self {
+        Self::Failed(problem)
+    }
+}
+
+struct Watch {
+    context: Arc<Context>,
+    filter: Filter,
+    out: Sender,
+    /// Changes up to here have been sent.
+    position: Position,
+}
+
+/// Starts a watch.
+///
+/// # Errors
+/// Refuses a malformed filter or token.
+pub fn watch(
+    context: Arc<Context>,
+    request: &v1::WatchJobsRequest,
+) -> Result<mpsc::Receiver<Result<v1::WatchJobsResponse, Status>>, Problem> {
+    if request.summary_only {
+        return Err(Problem::Unimplemented("summary_only"));
+    }
+    let filter = parse_filter(&request.filter)?;
+    let resume = read_token(&request.resume_token)?;
+    let (out, stream) = mpsc::channel(OUTBOUND);
+    let watch = Watch { context, filter, out: out.clone(), position: resume.unwrap_or_default() };
+    tokio::spawn(async move {
+        // A watcher that goes away ends the watch even while nothing changes.
+        let end = tokio::select! {
+            () = out.closed() => return,
+            end = watch.run(resume.is_some()) => end,
+        };
+        if let Err(End::Failed(problem)) = end {
+            let _ = out.send(Err(problem.into())).await;
+        }
+    });
+    Ok(stream)
+}
+
+fn read_token(token: &str) -> Result<Option<Position>, Problem> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let parsed = token.split_once('-').and_then(|(generation, revision)| {
+        Some(Position { generation: generation.parse().ok()?, revision: revision.parse().ok()? })
+    });
+    parsed.map(Some).ok_or_else(|| {
+        Problem::field(
+            "resume_token",
+            "is not a token of a watch; leave it empty to start with the present state",
+        )
+    })
+}
+
+fn write_token(position: Position) -> String {
+    format!("{}-{}", position.generation, position.revision)
+}
+
+impl Watch {
+    async fn run(mut self, resume: bool) -> Result<(), End> {
+        // Subscribed before anything is read: no change falls between the two.
+        let mut feed = self.context.feed.subscribe();
+        if resume {
+            self.catch_up().await?;
+        } else {
+            self.position = self.head().await?;
+            self.send_present().await?;
+        }
+        loop {
+            match feed.recv().await {
+                Ok(FeedEvent::Changes(changes)) => {
+                    let newer = changes.iter().filter(|(revision, _)| *revision > self.position.revision);
+                    let newer: Vec<(u64, Change)> = newer.cloned().collect();
+                    self.send_changes(newer).await?;
+                }
+                Ok(FeedEvent::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                    self.catch_up().await?
+                }
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            }
+        }
+    }
+
+    async fn head(&self) -> Result<Position, End> {
+        Ok(self.context.store.head().await.map_err(|e| self.context.problem(&e))?)
+    }
+
+    /// Reads what was missed from the log itself; where it is gone, says so.
+    async fn catch_up(&mut self) -> Result<(), End> {
+        loop {
+            let changes = self.context.store.changes(self.position, Duration::ZERO).await;
+            match changes.map_err(|e| self.context.problem(&e))? {
+                Changes::Entries { entries, .. } if entries.is_empty() => return Ok(()),
+                Changes::Entries { entries, position } => {
+                    self.position.generation = position.generation;
+                    self.send_changes(entries).await?;
+                }
+                Changes::Resync => {
+                    self.position = self.head().await?;
+                    return self.send(Event::Resync(Resync {})).await;
+                }
+            }
+        }
+    }
+
+    async fn send_present(&self) -> Result<(), End> {
+        if let Some(id) = self.filter.only_id().and_then(|id| berth_domain::ids::JobId::parse(id).ok()) {
+            let jobs = self.context.store.jobs(&[id]).await.map_err(|e| self.context.problem(&e))?;
+            return self.send_jobs(jobs.into_iter().flatten().collect(), self.position).await;
+        }
+        let mut after: Option<Cursor> = None;
+        loop {
+            let page = self.context.store.page(&Scope::All, after.as_ref(), MAX_PAGE).await;
+            let page = page.map_err(|e| self.context.problem(&e))?;
+            self.send_jobs(page.jobs, self.position).await?;
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn send_changes(&mut self, changes: Vec<(u64, Change)>) -> Result<(), End> {
+        let generation =
+            self.context.with_image(|image| image.position.generation).max(self.position.generation);
+        for (revision, change) in changes {
+            let position = Position { generation, revision };
+            match change {
+                Change::Job(job) => self.send_jobs(vec![*job], position).await?,
+                Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => {}
+            }
+            self.position = position;
+        }
+        Ok(())
+    }
+
+    async fn send_jobs(&self, jobs: Vec<Job>, position: Position) -> Result<(), End> {
+        let found = matching(&self.context, &self.filter, jobs).await?;
+        let specs = found.iter().filter_map(|(job, spec)| Some((job.id.clone(), spec.clone()?))).collect();
+        let jobs: Vec<Job> = found.into_iter().map(|(job, _)| job).collect();
+        for shown in show_with(&self.context, &jobs, &specs).await? {
+            self.send_at(Event::Job(shown), position).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, event: Event) -> Result<(), End> {
+        self.send_at(event, self.position).await
+    }
+
+    async fn send_at(&self, event: Event, position: Position) -> Result<(), End> {
+        let message = v1::WatchJobsResponse { resume_token: write_token(position), event: Some(event) };
+        self.out.send(Ok(message)).await.map_err(|_| End::Gone)
+    }
+}

@@ -1,0 +1,142 @@
+//! What the leader commits next, decided from the image alone: jobs that became due, placements,
+//! queue timeouts. No clock, no store.
+
+use std::collections::BTreeSet;
+
+use berth_domain::ids::{ExecutorId, JobId};
+use berth_domain::job::Job;
+use berth_domain::lifecycle::{Event, apply};
+use berth_domain::placement::{Obstacle, explain, plan};
+use berth_domain::queue::waited_ms;
+use berth_store::{MAX_MUTATIONS, Mutation};
+
+use crate::image::{Image, queue_limit_ms};
+
+/// What a decision rests on beside the image.
+#[derive(Debug, Clone)]
+pub struct Circumstances<'a> {
+    /// The leader's epoch.
+    pub epoch: u64,
+    /// The store's time.
+    pub now_ms: u64,
+    /// Periods in which the queue clock stood still.
+    pub pauses: &'a [(u64, u64)],
+}
+
+/// Decides the next mutations, at most `MAX_MUTATIONS`. Empty when there is nothing to do now.
+pub fn decide(image: &Image, circumstances: &Circumstances<'_>) -> Vec<Mutation> {
+    let mut mutations: Vec<Mutation> = Vec::new();
+    become_due(image, circumstances, &mut mutations);
+    let placed = place(image, circumstances, &mut mutations);
+    // Only what was just offered to every executor, and found no place, may time out. Where the
+    // call is full, the rest is offered again first.
+    if mutations.len() < MAX_MUTATIONS {
+        time_out(image, circumstances, &placed, &mut mutations);
+    }
+    mutations
+}
+
+fn update(job: Job) -> Mutation {
+    Mutation::Update { job: Box::new(job), session: None, attempt: None }
+}
+
+fn become_due(image: &Image, circumstances: &Circumstances<'_>, mutations: &mut Vec<Mutation>) {
+    let ready = image
+        .due(circumstances.now_ms)
+        .filter_map(|job| apply(job, Event::BecameDue, circumstances.now_ms).ok());
+    mutations.extend(ready.take(MAX_MUTATIONS).map(update));
+}
+
+fn place(image: &Image, circumstances: &Circumstances<'_>, mutations: &mut Vec<Mutation>) -> BTreeSet<JobId> {
+    let mut nodes = image.nodes();
+    let requests = image.requests();
+    let mut placed = BTreeSet::new();
+    for (id, choice) in plan(&requests, &mut nodes) {
+        let Some(job) = image.job(&id) else { continue };
+        if mutations.len() >= MAX_MUTATIONS {
+            // It has a place; the next call takes it there.
+            placed.insert(id);
+            continue;
+        }
+        let event = Event::Assign {
+            executor: choice.executor,
+            epoch: circumstances.epoch,
+            gpu_device_ids: choice.gpu_device_ids,
+        };
+        if let Ok(next) = apply(job, event, circumstances.now_ms) {
+            mutations.push(update(next));
+        }
+        placed.insert(id);
+    }
+    placed
+}
+
+fn time_out(
+    image: &Image,
+    circumstances: &Circumstances<'_>,
+    placed: &BTreeSet<JobId>,
+    mutations: &mut Vec<Mutation>,
+) {
+    let nodes = image.nodes();
+    for job in image.overdue(circumstances.now_ms) {
+        if mutations.len() >= MAX_MUTATIONS {
+            return;
+        }
+        let Some(limit) = queue_limit_ms(job) else { continue };
+        let waited = waited_ms(job.ready_time_ms, circumstances.now_ms, circumstances.pauses);
+        if waited < limit || placed.contains(&job.id) {
+            continue;
+        }
+        let obstacle = explain(&job.demand, nodes.values());
+        let detail = timeout_message(limit, &obstacle);
+        if let Ok(next) = apply(job, Event::QueueTimedOut { detail }, circumstances.now_ms) {
+            mutations.push(update(next));
+        }
+    }
+}
+
+fn timeout_message(limit_ms: u64, obstacle: &Obstacle) -> String {
+    let why = match obstacle {
+        Obstacle::NoExecutors => "no executor is registered.".to_owned(),
+        Obstacle::TooLarge(why) => {
+            let mut chars = why.chars();
+            let first = chars.next().map(|c| c.to_ascii_lowercase()).into_iter();
+            first.chain(chars).collect()
+        }
+        Obstacle::Busy { fitting: 1 } => "it fits 1 executor, which had no room.".to_owned(),
+        Obstacle::Busy { fitting } => format!("it fits {fitting} executors, none of which had room."),
+    };
+    format!("Not allocated within {}: {why}", show_seconds(limit_ms))
+}
+
+fn show_seconds(ms: u64) -> String {
+    if ms.is_multiple_of(1_000) { format!("{} s", ms / 1_000) } else { format!("{ms} ms") }
+}
+
+/// Tells when `decide` is worth asking again if nothing changes before.
+pub fn next_deadline_ms(image: &Image, circumstances: &Circumstances<'_>) -> Option<u64> {
+    let now_ms = circumstances.now_ms;
+    // Jobs whose clock was paused stand before `now` in the order of unpaused deadlines.
+    let paused = image.overdue(now_ms).filter_map(|job| {
+        let limit = queue_limit_ms(job)?;
+        let waited = waited_ms(job.ready_time_ms, now_ms, circumstances.pauses);
+        Some(now_ms + limit.saturating_sub(waited).max(1))
+    });
+    paused.chain(image.next_deadline_ms(now_ms)).min()
+}
+
+/// Decides what becomes of a lost executor's jobs: at most `MAX_MUTATIONS` of them.
+pub fn bury(
+    image: &Image,
+    executor: &ExecutorId,
+    now_ms: u64,
+    mut jitter: impl FnMut() -> u32,
+) -> Vec<Mutation> {
+    let jobs = image.assigned_to(executor);
+    let moved = jobs.filter_map(|job| {
+        let attempt = Some((job.attempt, job.attempt_epoch));
+        let next = apply(job, Event::ExecutorLost { jitter: jitter() }, now_ms).ok()?;
+        Some(Mutation::Update { job: Box::new(next), session: None, attempt })
+    });
+    moved.take(MAX_MUTATIONS).collect()
+}

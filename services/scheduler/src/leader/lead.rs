@@ -1,0 +1,126 @@
+//! The leader's loop: whenever something changes, decide from the image, commit fenced, and look
+//! again once the image shows what was committed. While a commit is under way, changes gather.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_store::{Call, Mutation, StoreError, Verdict};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::decide::{Circumstances, decide, next_deadline_ms};
+use super::liveness::Liveness;
+use super::lock::Term;
+use super::retention::Retention;
+use crate::context::Context;
+use crate::feed::{load, reached};
+
+/// How long the image may take to show what was committed before everything is read again.
+const CATCH_UP: Duration = Duration::from_secs(1);
+/// The wait after a failed commit.
+const RETRY_WAIT: Duration = Duration::from_millis(100);
+
+/// Leads until `over`.
+pub async fn lead(context: Arc<Context>, term: Term, over: CancellationToken) {
+    tokio::select! {
+        biased;
+        () = over.cancelled() => {}
+        () = place_for_ever(&context, &term) => {}
+        () = Liveness::new(&context, &term).watch() => {}
+        () = Retention::new(&context, &term).keep() => {}
+    }
+}
+
+async fn place_for_ever(context: &Context, term: &Term) {
+    // The image must be at least as new as the lock, so that a predecessor's commits are seen.
+    synchronise(context).await;
+    let mut applied = context.applied.subscribe();
+    let mut safety = Instant::now() + context.config.safety_interval;
+    loop {
+        applied.mark_unchanged();
+        let (mutations, wake_ms) = context.with_image(|image| {
+            let circumstances = Circumstances {
+                epoch: term.guard.epoch,
+                now_ms: context.clock.now_ms(),
+                pauses: &term.pauses,
+            };
+            let mutations = decide(image, &circumstances);
+            let wake = if mutations.is_empty() { next_deadline_ms(image, &circumstances) } else { None };
+            (mutations, wake)
+        });
+        if !mutations.is_empty() {
+            commit_fenced(context, term, mutations).await;
+            continue;
+        }
+        let now_ms = context.clock.now_ms();
+        let deadline = wake_ms.map(|at| Instant::now() + Duration::from_millis(at.saturating_sub(now_ms)));
+        tokio::select! {
+            biased;
+            changed = applied.changed() => if changed.is_err() { return },
+            () = sleep_until(deadline.unwrap_or(safety)), if deadline.is_some() => {}
+            () = sleep_until(safety) => {
+                safety = Instant::now() + context.config.safety_interval;
+                if let Err(error) = load(context).await {
+                    tracing::warn!(%error, "safety pass could not read the store");
+                }
+            }
+        }
+    }
+}
+
+/// Commits with the leader's fence and waits until the image shows it.
+pub async fn commit_fenced(context: &Context, term: &Term, mutations: Vec<Mutation>) {
+    if *term.decide_until.borrow() <= Instant::now() {
+        // The lock may expire before the commit arrives. The fence would stop it; waiting is cheaper.
+        tokio::time::sleep(RETRY_WAIT).await;
+        return;
+    }
+    let generation = Some(context.with_image(|image| image.position.generation));
+    let count = mutations.len();
+    let call = Call { leader: Some(term.guard.clone()), generation, mutations };
+    match context.commit(call).await {
+        Ok(committed) => {
+            let conflicts = committed.verdicts.iter().filter(|v| matches!(v, Verdict::Conflict(_))).count();
+            tracing::debug!(count, conflicts, revision = committed.position.revision, "leader committed");
+            if !reached(context, committed.position, CATCH_UP).await {
+                reload(context).await;
+            }
+        }
+        Err(StoreError::Fenced) => {
+            tracing::warn!(epoch = term.guard.epoch, "leader commit was fenced");
+            tokio::time::sleep(RETRY_WAIT).await;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "leader commit failed");
+            tokio::time::sleep(RETRY_WAIT).await;
+            // What was applied, if anything, shows in the log: nothing is decided before it does.
+            synchronise(context).await;
+        }
+    }
+}
+
+/// Waits until the image is at least as new as the store is now.
+async fn synchronise(context: &Context) {
+    loop {
+        match context.store.head().await {
+            Ok(head) => {
+                context.note_answer();
+                if reached(context, head, CATCH_UP).await {
+                    return;
+                }
+                reload(context).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "store head could not be read");
+                tokio::time::sleep(RETRY_WAIT).await;
+            }
+        }
+    }
+}
+
+async fn reload(context: &Context) {
+    if let Err(error) = load(context).await {
+        tracing::warn!(%error, "cluster image could not be loaded");
+        tokio::time::sleep(RETRY_WAIT).await;
+    }
+}

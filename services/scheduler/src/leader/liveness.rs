@@ -1,0 +1,173 @@
+//! Judges executors lost, in two steps: a lease that ran out makes one suspect; the same lease
+//! seen expired for the rest of `lost_after`, by the leader's own monotonic clock, makes it lost.
+//! Then its jobs are dealt with in chunks. A new leader resumes from lost executors that still
+//! have jobs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::ids::{ExecutorId, SessionId};
+use berth_store::Mutation;
+use tokio::time::{Instant, sleep_until};
+
+use super::decide::bury;
+use super::lead::commit_fenced;
+use super::lock::Term;
+use crate::context::Context;
+use crate::entropy::jitter;
+
+/// Time between two looks at the leases.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// More than this share of executors lost at once, in hundredths, is rather our own trouble.
+const FREEZE_PERCENT: usize = 25;
+/// Fewer than this many lost executors never freeze verdicts.
+const FREEZE_LEAST: usize = 3;
+/// After this long, a frozen verdict is spoken anyway.
+const FREEZE_FOR: Duration = Duration::from_secs(600);
+
+/// One lease seen expired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Suspicion {
+    session: Option<SessionId>,
+    expiry_ms: u64,
+    since: Instant,
+}
+
+/// Watches the leases for a leader.
+pub struct Liveness<'a> {
+    context: &'a Context,
+    term: &'a Term,
+    suspicions: BTreeMap<ExecutorId, Suspicion>,
+    /// No verdict before this.
+    quiet_until: Instant,
+    frozen_since: Option<Instant>,
+    generation: u64,
+}
+
+impl<'a> Liveness<'a> {
+    /// Watches on behalf of a leader, whose first verdict waits for a full `lost_after`.
+    pub fn new(context: &'a Context, term: &'a Term) -> Self {
+        Self {
+            context,
+            term,
+            suspicions: BTreeMap::new(),
+            quiet_until: term.since + context.config.lost_after,
+            frozen_since: None,
+            generation: context.with_image(|image| image.position.generation),
+        }
+    }
+
+    /// Watches for ever.
+    pub async fn watch(mut self) {
+        loop {
+            sleep_until(Instant::now() + LOOK_EVERY).await;
+            self.look().await;
+        }
+    }
+
+    async fn look(&mut self) {
+        let executors = match self.context.store.executors().await {
+            Ok(executors) => executors,
+            Err(error) => {
+                tracing::warn!(%error, "leases could not be read; no verdicts for a while");
+                self.quiet_until = Instant::now() + self.context.config.lost_after;
+                return;
+            }
+        };
+        self.context.note_answer();
+        self.keep_quiet_where_due();
+        let lost = self.lost(&executors);
+        for executor in lost {
+            self.pronounce(executor).await;
+        }
+        for executor in executors.iter().filter(|executor| executor.state == ExecutorState::Lost) {
+            self.bury_all(&executor.id).await;
+        }
+    }
+
+    /// After anything that puts the leases themselves in doubt, nobody is judged for a while.
+    fn keep_quiet_where_due(&mut self) {
+        let lost_after = self.context.config.lost_after;
+        if let Some(jumped) = self.context.clock.jumped_at() {
+            self.quiet_until = self.quiet_until.max(jumped + lost_after);
+        }
+        let generation = self.context.with_image(|image| image.position.generation);
+        if generation != self.generation {
+            self.generation = generation;
+            self.quiet_until = Instant::now() + lost_after;
+        }
+    }
+
+    /// Lists the executors whose verdict is due.
+    fn lost(&mut self, executors: &[Executor]) -> Vec<Executor> {
+        let now_ms = self.context.clock.now_ms();
+        let living: Vec<&Executor> = executors.iter().filter(|e| e.state != ExecutorState::Lost).collect();
+        let expired: Vec<&Executor> =
+            living.iter().copied().filter(|e| e.lease_expiry_ms <= now_ms).collect();
+        self.suspicions.retain(|id, _| expired.iter().any(|executor| executor.id == *id));
+        let patience = self.context.config.lost_after.saturating_sub(self.context.config.lease);
+        let mut due = Vec::new();
+        for executor in expired {
+            let seen = Suspicion {
+                session: executor.session.clone(),
+                expiry_ms: executor.lease_expiry_ms,
+                since: Instant::now(),
+            };
+            let suspicion = self.suspicions.entry(executor.id.clone()).or_insert_with(|| {
+                tracing::warn!(executor_id = %executor.id, "executor is out of touch");
+                seen.clone()
+            });
+            if (&suspicion.session, suspicion.expiry_ms) != (&seen.session, seen.expiry_ms) {
+                *suspicion = seen;
+            } else if suspicion.since.elapsed() >= patience {
+                due.push(executor.clone());
+            }
+        }
+        if Instant::now() < self.quiet_until || self.frozen(due.len(), living.len()) {
+            Vec::new()
+        } else {
+            due
+        }
+    }
+
+    fn frozen(&mut self, due: usize, living: usize) -> bool {
+        if due < FREEZE_LEAST || due * 100 <= living * FREEZE_PERCENT {
+            self.frozen_since = None;
+            return false;
+        }
+        let since = *self.frozen_since.get_or_insert_with(|| {
+            tracing::error!(due, living, "too many executors are out of touch at once; verdicts are frozen");
+            Instant::now()
+        });
+        since.elapsed() < FREEZE_FOR
+    }
+
+    async fn pronounce(&self, executor: Executor) {
+        tracing::warn!(executor_id = %executor.id, "executor is lost");
+        let lost = Executor { state: ExecutorState::Lost, session: None, ..executor };
+        let mutation = Mutation::PutExecutor { executor: Box::new(lost), lease: None };
+        commit_fenced(self.context, self.term, vec![mutation]).await;
+    }
+
+    async fn bury_all(&self, executor: &ExecutorId) {
+        loop {
+            let now_ms = self.context.clock.now_ms();
+            let still_lost = |image: &crate::image::Image| {
+                image.executors().any(|known| known.id == *executor && known.state == ExecutorState::Lost)
+            };
+            let mutations = self.context.with_image(|image| {
+                if !still_lost(image) {
+                    return Vec::new();
+                }
+                bury(image, executor, now_ms, || jitter(self.context.entropy.as_ref()))
+            });
+            if mutations.is_empty() {
+                return;
+            }
+            let count = mutations.len();
+            tracing::info!(executor_id = %executor, count, "putting back the jobs of a lost executor");
+            commit_fenced(self.context, self.term, mutations).await;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The sessions this replica holds, and the log demands that wait for an upload.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use berth_api::status::Problem;
+use berth_api::v1;
+use berth_domain::ids::{AttemptRef, ExecutorId, SessionId};
+use tokio::sync::mpsc;
+
+/// The most demands that may wait in a session.
+const DEMAND_QUEUE: usize = 64;
+/// Chunks of output that may wait for a slow reader.
+const LOG_QUEUE: usize = 16;
+
+/// Where an upload delivers chunks of output.
+pub type LogSink = mpsc::Sender<v1::UploadLogsRequest>;
+
+#[derive(Debug)]
+struct Handle {
+    session: SessionId,
+    demands: mpsc::Sender<v1::session_response::LogDemand>,
+    phases: BTreeMap<AttemptRef, v1::JobPhase>,
+    used: Option<v1::Resources>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: BTreeMap<ExecutorId, Handle>,
+    uploads: BTreeMap<String, LogSink>,
+}
+
+/// The sessions this replica holds.
+#[derive(Debug, Default)]
+pub struct Sessions(Mutex<State>);
+
+impl Sessions {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a session in; one of the same executor that was here before no longer gets demands.
+    pub fn open(
+        &self,
+        executor: &ExecutorId,
+        session: &SessionId,
+    ) -> mpsc::Receiver<v1::session_response::LogDemand> {
+        let (demands, receiver) = mpsc::channel(DEMAND_QUEUE);
+        let handle = Handle { session: session.clone(), demands, phases: BTreeMap::new(), used: None };
+        self.state().sessions.insert(executor.clone(), handle);
+        receiver
+    }
+
+    /// Lets a session go, unless another one has taken its place.
+    pub fn close(&self, executor: &ExecutorId, session: &SessionId) {
+        let mut state = self.state();
+        if state.sessions.get(executor).is_some_and(|handle| handle.session == *session) {
+            state.sessions.remove(executor);
+        }
+    }
+
+    /// Says whether this replica holds a session of the executor.
+    pub fn holds(&self, executor: &ExecutorId) -> bool {
+        self.state().sessions.contains_key(executor)
+    }
+
+    /// Takes note of where an attempt is.
+    pub fn note_phase(&self, executor: &ExecutorId, attempt: AttemptRef, phase: v1::JobPhase) {
+        if let Some(handle) = self.state().sessions.get_mut(executor) {
+            handle.phases.insert(attempt, phase);
+        }
+    }
+
+    /// Forgets where an attempt was.
+    pub fn forget_phase(&self, executor: &ExecutorId, attempt: &AttemptRef) {
+        if let Some(handle) = self.state().sessions.get_mut(executor) {
+            handle.phases.remove(attempt);
+        }
+    }
+
+    /// Tells where an attempt is, if this replica holds its executor's session and was told.
+    pub fn phase(&self, executor: &ExecutorId, attempt: &AttemptRef) -> Option<v1::JobPhase> {
+        self.state().sessions.get(executor)?.phases.get(attempt).copied()
+    }
+
+    /// Takes note of what an executor's containers use.
+    pub fn note_used(&self, executor: &ExecutorId, used: v1::Resources) {
+        if let Some(handle) = self.state().sessions.get_mut(executor) {
+            handle.used = Some(used);
+        }
+    }
+
+    /// Tells what an executor's containers use.
+    pub fn used(&self, executor: &ExecutorId) -> Option<v1::Resources> {
+        self.state().sessions.get(executor)?.used.clone()
+    }
+
+    /// Asks an executor for output; the upload arrives at the receiver.
+    ///
+    /// # Errors
+    /// Fails when the session is not here, or has too many demands waiting.
+    pub fn demand(
+        &self,
+        executor: &ExecutorId,
+        demand: v1::session_response::LogDemand,
+    ) -> Result<mpsc::Receiver<v1::UploadLogsRequest>, Problem> {
+        let mut state = self.state();
+        let handle = state.sessions.get(executor).ok_or_else(|| no_session(executor))?;
+        let (sink, receiver) = mpsc::channel(LOG_QUEUE);
+        let id = demand.demand_id.clone();
+        handle.demands.try_send(demand).map_err(|_| no_session(executor))?;
+        state.uploads.insert(id, sink);
+        Ok(receiver)
+    }
+
+    /// Takes the place an upload delivers to; each demand is answered once.
+    pub fn take_upload(&self, demand_id: &str) -> Option<LogSink> {
+        self.state().uploads.remove(demand_id)
+    }
+
+    /// Gives up a demand that was not answered.
+    pub fn cancel_demand(&self, demand_id: &str) {
+        self.state().uploads.remove(demand_id);
+    }
+}
+
+/// Says that an executor cannot be asked for output now.
+pub fn no_session(executor: &ExecutorId) -> Problem {
+    Problem::Unavailable {
+        reason: "EXECUTOR_UNREACHABLE",
+        message: format!(
+            "Executor {executor} is out of touch, so its logs cannot be read now. Retry when it is back."
+        ),
+        retry_after: std::time::Duration::from_secs(2),
+    }
+}

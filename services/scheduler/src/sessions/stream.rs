@@ -1,0 +1,364 @@
+//! One session: heartbeats and reports come up; acknowledgements, assignments and log demands go
+//! down. This task alone knows what the executor has been told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use berth_api::convert::{attempt_from_wire, attempt_to_wire, duration, signed, spec_to_wire};
+use berth_api::status::Problem;
+use berth_api::v1;
+use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
+use berth_domain::job::{Job, JobIndex};
+use berth_store::{Change, Cursor, MAX_PAGE, Scope, StoreError};
+use futures::{Stream as Incoming, StreamExt};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Instant, sleep_until};
+use tonic::Status;
+
+use super::leases::LeaseClient;
+use super::reports::{ReportError, commit_reports};
+use crate::context::Context;
+use crate::feed::FeedEvent;
+
+/// Messages that may wait for a slow executor.
+const OUTBOUND: usize = 64;
+/// The most starts in one message, so that it stays well below the message limit.
+const MAX_STARTS: usize = 8;
+/// The most attempts whose specs are fetched at once.
+const MAX_SPECS: usize = 64;
+
+/// What goes down.
+pub type Stream = mpsc::Receiver<Result<v1::SessionResponse, Status>>;
+
+/// Why a session ends.
+enum End {
+    /// The executor closed it, or the connection broke.
+    Closed,
+    /// Its registration is void; the executor has to register again.
+    Over,
+    /// The store failed; another replica may do better.
+    Store(StoreError),
+}
+
+struct Session {
+    context: Arc<Context>,
+    executor: ExecutorId,
+    session: SessionId,
+    leases: LeaseClient,
+    out: mpsc::Sender<Result<v1::SessionResponse, Status>>,
+    /// What the executor has been told to run, and whether it was told to stop it.
+    told: BTreeMap<JobId, (AttemptRef, bool)>,
+}
+
+/// Serves a session; the first message names it.
+///
+/// # Errors
+/// Refuses a first message without a session id that this store knows as current.
+pub async fn serve(
+    context: Arc<Context>,
+    leases: LeaseClient,
+    mut incoming: impl Incoming<Item = Result<v1::SessionRequest, Status>> + Send + Unpin + 'static,
+) -> Result<Stream, Problem> {
+    let first = match incoming.next().await {
+        Some(Ok(first)) => first,
+        Some(Err(_)) | None => return Err(Problem::field("session_id", "must be in a first message")),
+    };
+    let (executor, session) = identify(&context, &first.session_id).await?;
+    let (out, stream) = mpsc::channel(OUTBOUND);
+    let task = Session { context, executor, session, leases, out, told: BTreeMap::new() };
+    tokio::spawn(task.run(first, incoming));
+    Ok(stream)
+}
+
+async fn identify(context: &Context, session_id: &str) -> Result<(ExecutorId, SessionId), Problem> {
+    let executors = context.store.executors().await.map_err(|e| context.problem(&e))?;
+    let found = executors.into_iter().find_map(|executor| {
+        executor
+            .session
+            .filter(|session| session.as_str() == session_id)
+            .map(|session| (executor.id, session))
+    });
+    found.ok_or_else(session_over)
+}
+
+fn session_over() -> Problem {
+    Problem::Precondition {
+        reason: "SESSION_OVER",
+        message: "This session is no longer the executor's current one. Register again.".to_owned(),
+    }
+}
+
+impl Session {
+    async fn run(
+        mut self,
+        first: v1::SessionRequest,
+        incoming: impl Incoming<Item = Result<v1::SessionRequest, Status>> + Send + Unpin + 'static,
+    ) {
+        let demands = self.context.sessions.open(&self.executor, &self.session);
+        tracing::info!(executor_id = %self.executor, session = %self.session, "session opened");
+        let end = self.serve(first, incoming, demands).await;
+        self.context.sessions.close(&self.executor, &self.session);
+        let said = match end {
+            End::Closed => {
+                tracing::info!(executor_id = %self.executor, session = %self.session, "session closed");
+                return;
+            }
+            End::Over => session_over(),
+            End::Store(error) => self.context.problem(&error),
+        };
+        tracing::warn!(executor_id = %self.executor, session = %self.session, reason = %said, "session ended");
+        // An executor that no longer listens needs no reason.
+        let _ = self.out.send(Err(said.into())).await;
+    }
+
+    async fn serve(
+        &mut self,
+        first: v1::SessionRequest,
+        mut incoming: impl Incoming<Item = Result<v1::SessionRequest, Status>> + Unpin,
+        mut demands: mpsc::Receiver<v1::session_response::LogDemand>,
+    ) -> End {
+        // Subscribed before the set is read: no change falls between the two.
+        let mut feed = self.context.feed.subscribe();
+        if let Err(end) = self.send_full_set().await {
+            return end;
+        }
+        if let Err(end) = self.receive(first).await {
+            return end;
+        }
+        let mut safety = Instant::now() + self.context.config.safety_interval;
+        loop {
+            let done = tokio::select! {
+                biased;
+                message = incoming.next() => match message {
+                    Some(Ok(message)) => self.receive(message).await,
+                    Some(Err(_)) | None => Err(End::Closed),
+                },
+                event = feed.recv() => match event {
+                    Ok(FeedEvent::Changes(changes)) => self.follow(&changes).await,
+                    Ok(FeedEvent::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => self.send_full_set().await,
+                    Err(broadcast::error::RecvError::Closed) => Err(End::Closed),
+                },
+                demand = demands.recv() => match demand {
+                    Some(demand) => self.send(v1::SessionResponse { log_demands: vec![demand], ..self.stamped() }).await,
+                    // A newer session of this executor has taken the place.
+                    None => Err(End::Over),
+                },
+                () = sleep_until(safety) => {
+                    safety = Instant::now() + self.context.config.safety_interval;
+                    self.send_full_set().await
+                }
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+
+    /// A message without content, stamped with what it was decided from.
+    fn stamped(&self) -> v1::SessionResponse {
+        let (position, epoch) =
+            self.context.with_image(|image| (image.position, image.leader.as_ref().map_or(0, |l| l.0)));
+        v1::SessionResponse {
+            position: Some(v1::Position {
+                generation: signed(position.generation),
+                revision: signed(position.revision),
+            }),
+            epoch: signed(epoch),
+            ..v1::SessionResponse::default()
+        }
+    }
+
+    async fn send(&self, message: v1::SessionResponse) -> Result<(), End> {
+        self.out.send(Ok(message)).await.map_err(|_| End::Closed)
+    }
+
+    async fn receive(&mut self, message: v1::SessionRequest) -> Result<(), End> {
+        for progress in &message.progress {
+            let phase = v1::JobPhase::try_from(progress.phase);
+            if let (Ok(attempt), Ok(phase)) = (attempt_from_wire(progress.r#ref.as_ref()), phase) {
+                self.context.sessions.note_phase(&self.executor, attempt, phase);
+            }
+        }
+        if message.planned_restart {
+            tracing::info!(executor_id = %self.executor, "executor announces a restart");
+        }
+        if !message.reports.is_empty() {
+            self.report(&message.reports).await?;
+        }
+        match message.heartbeat {
+            Some(heartbeat) => self.heartbeat(heartbeat).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn heartbeat(&self, heartbeat: v1::session_request::Heartbeat) -> Result<(), End> {
+        if let Some(used) = heartbeat.used {
+            self.context.sessions.note_used(&self.executor, used);
+        }
+        let lease = self.context.config.lease;
+        match self.leases.renew(&self.executor, &self.session, lease).await {
+            Some(true) => {
+                let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+                let ack = v1::session_response::Ack {
+                    sequence: heartbeat.sequence,
+                    lease_duration: Some(duration(lease_ms)),
+                    draining: false,
+                };
+                self.send(v1::SessionResponse { ack: Some(ack), ..self.stamped() }).await
+            }
+            Some(false) => Err(End::Over),
+            // Unanswered: the executor tries another replica after its reply deadline.
+            None => Ok(()),
+        }
+    }
+
+    async fn report(&mut self, reports: &[v1::session_request::Report]) -> Result<(), End> {
+        match commit_reports(&self.context, &self.executor, &self.session, reports).await {
+            Ok(report_acks) => self.send(v1::SessionResponse { report_acks, ..self.stamped() }).await,
+            Err(ReportError::SessionOver) => Err(End::Over),
+            Err(ReportError::Store(error)) => {
+                // Unacknowledged reports are repeated; a generation that changed is read again by then.
+                tracing::warn!(executor_id = %self.executor, %error, "reports could not be committed");
+                if error.outcome_unknown() || matches!(error, StoreError::Generation { .. }) {
+                    return Err(End::Store(error));
+                }
+                Err(End::Store(error))
+            }
+        }
+    }
+
+    /// Tells the executor what changed for it.
+    async fn follow(&mut self, changes: &[(u64, Change)]) -> Result<(), End> {
+        let mut latest: BTreeMap<&JobId, Option<&Job>> = BTreeMap::new();
+        for (_, change) in changes {
+            match change {
+                Change::Job(job) => {
+                    latest.insert(&job.id, Some(job));
+                }
+                Change::JobDeleted(id) => {
+                    latest.insert(id, None);
+                }
+                Change::Executor(executor) if executor.id == self.executor => {
+                    if executor.session.as_ref() != Some(&self.session) {
+                        return Err(End::Over);
+                    }
+                }
+                Change::Executor(_) | Change::Leader { .. } => {}
+            }
+        }
+        let mut starts = Vec::new();
+        let mut dropped = false;
+        for (id, job) in latest {
+            match job.and_then(|job| self.mine(job).map(|attempt| (job, attempt))) {
+                Some((job, attempt)) => starts.extend(self.news(job, attempt)),
+                None => dropped |= self.no_longer_mine(id, job),
+            }
+        }
+        if dropped {
+            return self.send_full_set().await;
+        }
+        self.send_news(starts).await
+    }
+
+    fn mine(&self, job: &Job) -> Option<AttemptRef> {
+        match job.index() {
+            JobIndex::Assigned(executor) if executor == self.executor => job.current_attempt(),
+            JobIndex::Assigned(_) | JobIndex::Pending | JobIndex::Delayed(_) | JobIndex::Finished(_) => None,
+        }
+    }
+
+    /// Forgets a job that is not the executor's any more. `true` when the executor does not know
+    /// that yet: it did not end the attempt itself.
+    fn no_longer_mine(&mut self, id: &JobId, job: Option<&Job>) -> bool {
+        let Some((attempt, _)) = self.told.remove(id) else { return false };
+        self.context.sessions.forget_phase(&self.executor, &attempt);
+        // An ended job was reported by the executor, which knows; except where nobody saw it stop.
+        let known = job.is_some_and(|job| {
+            job.state.is_terminal() && !job.stop_unconfirmed && job.last_attempt() == attempt
+        });
+        let put_back_by_report =
+            job.is_some_and(|job| !job.state.is_terminal() && job.current_attempt().is_none());
+        !(known || put_back_by_report)
+    }
+
+    /// What is new about a job of this executor.
+    fn news(&mut self, job: &Job, attempt: AttemptRef) -> Option<(Job, bool)> {
+        let stopping = job.abort_requested;
+        let told = self.told.insert(job.id.clone(), (attempt.clone(), stopping));
+        match told {
+            Some((known, was_stopping)) if known == attempt && was_stopping == stopping => None,
+            Some((known, _)) if known == attempt => Some((job.clone(), false)),
+            Some(_) | None => Some((job.clone(), true)),
+        }
+    }
+
+    /// Sends starts and stops; `true` beside a job means that its start is news too.
+    async fn send_news(&self, news: Vec<(Job, bool)>) -> Result<(), End> {
+        let (new, known): (Vec<_>, Vec<_>) = news.into_iter().partition(|(_, start)| *start);
+        let stops: Vec<_> = known.iter().filter_map(|(job, _)| stop(job)).collect();
+        if !stops.is_empty() {
+            self.send(v1::SessionResponse { stops, ..self.stamped() }).await?;
+        }
+        let jobs: Vec<Job> = new.into_iter().map(|(job, _)| job).collect();
+        for chunk in jobs.chunks(MAX_SPECS) {
+            let starts = self.starts(chunk).await?;
+            for (starts, jobs) in starts.chunks(MAX_STARTS).zip(chunk.chunks(MAX_STARTS)) {
+                let stops = jobs.iter().filter_map(stop).collect();
+                self.send(v1::SessionResponse { starts: starts.to_vec(), stops, ..self.stamped() }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn starts(&self, jobs: &[Job]) -> Result<Vec<v1::session_response::Start>, End> {
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
+        let specs = self.context.store.specs(&ids).await.map_err(End::Store)?;
+        let start = |(job, spec): (&Job, Option<berth_domain::spec::JobSpec>)| v1::session_response::Start {
+            r#ref: Some(attempt_to_wire(&job.last_attempt())),
+            spec: spec.as_ref().map(spec_to_wire),
+            gpu_device_ids: job.gpu_device_ids.clone(),
+            traceparent: String::new(),
+            array_index: 0,
+        };
+        Ok(jobs.iter().zip(specs).map(start).collect())
+    }
+
+    /// Reads everything assigned to the executor and sends it as the whole set.
+    async fn send_full_set(&mut self) -> Result<(), End> {
+        let stamp = self.stamped();
+        let jobs = self.assigned().await.map_err(End::Store)?;
+        self.told = jobs
+            .iter()
+            .filter_map(|job| Some((job.id.clone(), (job.current_attempt()?, job.abort_requested))))
+            .collect();
+        let mut starts = Vec::with_capacity(jobs.len());
+        for chunk in jobs.chunks(MAX_SPECS) {
+            starts.extend(self.starts(chunk).await?);
+        }
+        let stops = jobs.iter().filter_map(stop).collect();
+        // The executor already has the specs of attempts it runs, but after its restart it has none.
+        self.send(v1::SessionResponse { full_set: true, starts, stops, ..stamp }).await
+    }
+
+    async fn assigned(&self) -> Result<Vec<Job>, StoreError> {
+        let scope = Scope::Assigned(self.executor.clone());
+        let (mut jobs, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut after: Option<Cursor> = None;
+        loop {
+            let page = self.context.store.page(&scope, after.as_ref(), MAX_PAGE).await?;
+            jobs.extend(page.jobs.into_iter().filter(|job| seen.insert(job.id.clone())));
+            after = page.next;
+            if after.is_none() {
+                return Ok(jobs);
+            }
+        }
+    }
+}
+
+/// The stop that goes with an aborted job.
+fn stop(job: &Job) -> Option<v1::session_response::Stop> {
+    job.abort_requested.then(|| v1::session_response::Stop {
+        r#ref: Some(attempt_to_wire(&job.last_attempt())),
+        grace_period: job.abort_grace_ms.map(duration),
+    })
+}

@@ -1,0 +1,75 @@
+//! How a Redis store is reached and bounded.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Settings of a `RedisStore`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// Where the server is: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS,
+    /// `redis-cluster://`, `redis-sentinel://`. Default `redis://127.0.0.1:6379`.
+    pub url: String,
+    /// Names the cluster: all keys begin with `{cluster}:`. Letters, digits, `.`, `_` and `-`.
+    /// Default `berth`.
+    pub cluster: String,
+    /// How long one command may take before its outcome counts as unknown. Default 3 s.
+    pub command_timeout: Duration,
+    /// How long connecting may take, each time. Default 3 s.
+    pub connect_timeout: Duration,
+    /// The longest pause between two attempts to connect again; the first is 10 ms. Default 500 ms.
+    pub reconnect_max_delay: Duration,
+    /// How long changes stay in the log. Default 60 s.
+    pub log_max_age: Duration,
+    /// How many bytes of changes stay in the log. Default 64 MiB.
+    pub log_max_bytes: u64,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: "redis://127.0.0.1:6379".to_owned(),
+            cluster: "berth".to_owned(),
+            command_timeout: Duration::from_secs(3),
+            connect_timeout: Duration::from_secs(3),
+            reconnect_max_delay: Duration::from_millis(500),
+            log_max_age: Duration::from_secs(60),
+            log_max_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+impl RedisConfig {
+    /// Shows the URL without user and password.
+    pub fn masked_url(&self) -> String {
+        match (self.url.split_once("://"), self.url.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, address))) => format!("{scheme}://***@{address}"),
+            (Some(_), None) | (None, Some(_) | None) => self.url.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("url", &self.masked_url())
+            .field("cluster", &self.cluster)
+            .field("command_timeout", &self.command_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("reconnect_max_delay", &self.reconnect_max_delay)
+            .field("log_max_age", &self.log_max_age)
+            .field("log_max_bytes", &self.log_max_bytes)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let url = "redis://user:secret@host:6379/1".to_owned();
+        let shown = format!("{:?}", RedisConfig { url, ..RedisConfig::default() });
+        assert!(!shown.contains("secret") && shown.contains("redis://***@host:6379/1"), "{shown}");
+    }
+}

@@ -1,0 +1,17 @@
+-- Reads the cluster's counters and the lock. Where the server is another one than the stored
+-- run_id says (restarted, replaced, or the first ever), a new generation begins first.
+local m = redis.call('HMGET', meta_key, 'run_id', 'generation')
+if m[1] ~= run_id then
+  local generation = math.max(tonumber(m[2] or '0') + 1, now)
+  redis.call('HSET', meta_key, 'run_id', run_id, 'generation', text(generation), 'generation_since', text(now))
+  for _, field in ipairs({ 'revision', 'log_bytes', 'mark_ms', 'mark_bytes' }) do
+    redis.call('HSETNX', meta_key, field, '0')
+  end
+end
+m = redis.call('HMGET', meta_key, 'generation', 'revision', 'generation_since')
+local lock = redis.call('HMGET', prefix .. 'lock', 'epoch', 'owner', 'scheduler_id', 'expiry_ms', 'pauses')
+return {
+  m[1], m[2], m[3], text(now),
+  { lock[1] or '0', lock[2] or '', lock[3] or '', lock[4] or '0', lock[5] or '' },
+  redis.call('HGETALL', prefix .. 'counts'),
+}

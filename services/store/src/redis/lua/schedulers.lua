@@ -1,0 +1,14 @@
+#!lua flags=no-writes
+-- Lists the replicas whose announcement has not expired: heartbeat, record, and so on.
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local all = redis.call('HGETALL', ARGV[1] .. 'schedulers')
+local alive = {}
+for at = 2, #all, 2 do
+  local expiry, heartbeat, start = string.match(all[at], '^(%d+) (%d+) ()')
+  if tonumber(expiry) > now then
+    alive[#alive + 1] = heartbeat
+    alive[#alive + 1] = string.sub(all[at], start)
+  end
+end
+return alive

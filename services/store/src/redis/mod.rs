@@ -1,0 +1,15 @@
+//! The store in Redis: one script for every kind of call, so that each is atomic. The only place
+//! that knows of Redis and its client.
+
+mod client;
+mod config;
+mod encode;
+mod error;
+mod reply;
+mod scripts;
+mod server;
+mod store;
+mod waker;
+
+pub use config::RedisConfig;
+pub use store::RedisStore;
