@@ -160,7 +160,13 @@ impl Cluster {
     }
 
     fn in_state(&self, id: &str, states: &[&str]) -> Option<Value> {
-        let job = self.job(id);
+        let answer = http::request(&self.scheduler.http, "GET", &format!("/jobs/{id}"), &[], b"");
+        // While the store is away, there is no answer yet.
+        if answer.status == 503 {
+            return None;
+        }
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        let job = answer.json();
         job["state"].as_str().is_some_and(|state| states.contains(&state)).then_some(job)
     }
 

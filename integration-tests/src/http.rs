@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -30,9 +31,29 @@ impl Answer {
 
 /// Sends a request and reads the whole answer.
 pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(address).expect("the address is served");
+    let stream = TcpStream::connect(address).expect("the address is served");
     stream.set_read_timeout(Some(Duration::from_secs(90))).expect("a timeout can be set");
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    exchange(stream, address, &format!("{method} {path}"), headers, body)
+}
+
+/// Sends a request to the Docker Engine's own API and reads the whole answer.
+pub fn engine(method: &str, path: &str, body: &Value) -> Answer {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    let socket = host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock");
+    let stream = UnixStream::connect(socket).expect("the engine is served");
+    stream.set_read_timeout(Some(Duration::from_secs(90))).expect("a timeout can be set");
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    exchange(stream, "docker", &format!("{method} {path}"), &[("Content-Type", "application/json")], &body)
+}
+
+fn exchange(
+    mut stream: impl Read + Write,
+    host: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut head = format!("{target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

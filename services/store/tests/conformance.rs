@@ -150,12 +150,12 @@ async fn redis_that_is_not_there_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_dead_redis_is_unavailable_to_writers_at_once() {
+async fn a_dead_redis_is_unavailable_to_writers_without_waiting() {
     let server = RedisSubject::start().await;
-    let store = server.open_with_timeout(Duration::from_secs(60)).await;
+    let store = server.open_with_timeout(Duration::from_secs(2)).await;
     server.kill().await;
     let refusals = async {
-        // What was in flight when the connection broke is unknown; what comes later was never sent.
+        // What is under way when the connection breaks is unknown; what comes later was never sent.
         let mut refused = 0;
         while refused < 20 {
             match store.commit(contract::a_submit("j1")).await {

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use tonic::Status;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -23,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(3);
 pub async fn execute(connection: &Connection) -> anyhow::Result<u8> {
     let answers = join_all(connection.each().map(|(address, channel)| async move {
         let answer = tokio::time::timeout(LIMIT, check(channel)).await;
-        (address, answer.unwrap_or_else(|_| Err(Status::unavailable("no answer within 3 s"))))
+        (address, answer.unwrap_or_else(|_| Err("no answer within 3 s".to_owned())))
     }));
     let mut exit = 0;
     for (address, answer) in answers.await {
@@ -33,17 +32,19 @@ pub async fn execute(connection: &Connection) -> anyhow::Result<u8> {
                 exit = ERROR;
                 output::print_line(&format!("{address} {}", other.as_str_name()))?;
             }
-            Err(status) => {
+            Err(cause) => {
                 exit = ERROR;
                 output::print_line(&format!("{address} UNREACHABLE"))?;
-                output::note(format!("error: {address}: {}", cause_of(&status)));
+                output::note(format!("error: {address}: {cause}"));
             }
         }
     }
     Ok(exit)
 }
 
-async fn check(channel: Channel) -> Result<ServingStatus, Status> {
-    let answer = HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await?;
+async fn check(channel: Channel) -> Result<ServingStatus, String> {
+    let request = HealthCheckRequest { service: String::new() };
+    let answer =
+        HealthClient::new(channel).check(request).await.map_err(|status| cause_of(&status).to_string())?;
     Ok(answer.into_inner().status())
 }

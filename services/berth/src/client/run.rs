@@ -21,8 +21,10 @@ use crate::output::{self, LogSink};
 /// How long the log of a job that has ended may be out of reach before `run` gives it up.
 const LOG_LIMIT: Duration = Duration::from_secs(15);
 
-/// What to run, and how.
+/// Run a job, show its output and exit with its exit code
 #[derive(Debug, clap::Args)]
+// As with Docker, the last of a repeated flag counts.
+#[command(args_override_self = true)]
 pub struct Args {
     /// Do not wait: print the job's id and leave it running
     #[arg(short, long)]

@@ -14,7 +14,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// Writes a line to stdout.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub fn print_line(text: &str) -> anyhow::Result<()> {
     print_bytes(format!("{text}\n").as_bytes())
 }
@@ -22,7 +22,7 @@ pub fn print_line(text: &str) -> anyhow::Result<()> {
 /// Writes bytes to stdout.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(bytes)?;

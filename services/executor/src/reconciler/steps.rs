@@ -311,12 +311,15 @@ impl Steps {
     }
 
     async fn end(&self, task: &Task, cause: EndCause, message: String, seen: Option<&Inspected>) -> Outcome {
+        let start_time_ms = seen.and_then(|seen| seen.started_ms).or(task.started_ms);
+        let ended_ms = seen.and_then(|seen| seen.finished_ms).unwrap_or_else(|| self.parts.clock.wall_ms());
         let end = AttemptEnd {
             attempt: task.attempt.clone(),
             cause,
             message,
-            start_time_ms: seen.and_then(|seen| seen.started_ms).or(task.started_ms),
-            end_time_ms: seen.and_then(|seen| seen.finished_ms).unwrap_or_else(|| self.parts.clock.wall_ms()),
+            start_time_ms,
+            // Docker dates the end of a very short process some milliseconds before its start.
+            end_time_ms: ended_ms.max(start_time_ms.unwrap_or(0)),
             jitter: 0,
         };
         match self.parts.outbox.write(&end).await {

@@ -14,8 +14,9 @@ use super::error::{Access, classify, is_no_script};
 use super::scripts::Script;
 use crate::StoreError;
 
-/// The shortest pause before connecting again.
-const RECONNECT_MIN_MS: u32 = 10;
+/// The pause before the first attempt to connect again. Until it is over the client calls itself
+/// connected, and a command given to it waits for its timeout: so it is short, and has no jitter.
+const RECONNECT_MIN_MS: u32 = 1;
 
 /// A connected client. Its connection ends with it.
 #[derive(Debug)]
@@ -98,6 +99,9 @@ impl RedisClient {
 fn build(config: &RedisConfig, block: Duration) -> Result<Client, Error> {
     let longest_silence = block + config.command_timeout;
     let max_delay_ms = u32::try_from(config.reconnect_max_delay.as_millis()).unwrap_or(u32::MAX);
+    let mut policy =
+        ReconnectPolicy::new_exponential(0, RECONNECT_MIN_MS, max_delay_ms.max(RECONNECT_MIN_MS), 2);
+    policy.set_jitter(0);
     Builder::from_config(Config::from_url(&config.url)?)
         .with_performance_config(|performance| performance.default_command_timeout = longest_silence)
         .with_connection_config(|connection| {
@@ -112,12 +116,7 @@ fn build(config: &RedisConfig, block: Duration) -> Result<Client, Error> {
                 interval: (longest_silence / 2).max(Duration::from_millis(10)),
             };
         })
-        .set_policy(ReconnectPolicy::new_exponential(
-            0,
-            RECONNECT_MIN_MS,
-            max_delay_ms.max(RECONNECT_MIN_MS),
-            2,
-        ))
+        .set_policy(policy)
         .build()
 }
 

@@ -16,7 +16,7 @@ pub struct RedisConfig {
     pub command_timeout: Duration,
     /// How long connecting may take, each time. Default 3 s.
     pub connect_timeout: Duration,
-    /// The longest pause between two attempts to connect again; the first is 10 ms. Default 500 ms.
+    /// The longest pause between two attempts to connect again; the first is 1 ms. Default 500 ms.
     pub reconnect_max_delay: Duration,
     /// How long changes stay in the log. Default 60 s.
     pub log_max_age: Duration,

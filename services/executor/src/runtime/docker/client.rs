@@ -159,6 +159,8 @@ impl Runtime for DockerRuntime {
             Answer::Status(404, text) if text.to_ascii_lowercase().contains("no such image") => {
                 Err(CreateError::NoImage)
             }
+            // The pull will say what is wrong with the name.
+            Answer::Status(400, text) if text.contains("invalid reference") => Err(CreateError::NoImage),
             Answer::Status(400, text) => Err(CreateError::Refused(text)),
             Answer::Status(409, text) if text.contains("already in use") => {
                 if self.is_same(plan).await? {

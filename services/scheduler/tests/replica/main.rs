@@ -13,12 +13,16 @@ use berth_api::v1::{self, JobState};
 use berth_domain::ids::SchedulerId;
 use berth_domain::lifecycle::{AttemptEnd, EndCause};
 use berth_scheduler::{Deps, Replica, SchedulerConfig, SeededEntropy, TcpConnect};
+use berth_store::Store;
 use berth_store::model::ModelStore;
+use deaf::Deaf;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Code, Streaming};
+
+mod deaf;
 
 const MIB: i64 = 1 << 20;
 
@@ -27,14 +31,18 @@ async fn replica(
     name: &str,
     tweak: impl FnOnce(&mut SchedulerConfig),
 ) -> (Replica, CancellationToken) {
+    replica_on(Arc::new(store.replica()), name, tweak).await
+}
+
+async fn replica_on(
+    store: Arc<dyn Store>,
+    name: &str,
+    tweak: impl FnOnce(&mut SchedulerConfig),
+) -> (Replica, CancellationToken) {
     let mut config = SchedulerConfig::new(SchedulerId::trusted(name), "test");
     config.safety_interval = Duration::from_secs(3_600);
     tweak(&mut config);
-    let deps = Deps {
-        store: Arc::new(store.replica()),
-        entropy: Arc::new(SeededEntropy::new(7)),
-        connect: Arc::new(TcpConnect),
-    };
+    let deps = Deps { store, entropy: Arc::new(SeededEntropy::new(7)), connect: Arc::new(TcpConnect) };
     let stop = CancellationToken::new();
     (Replica::start(deps, config, stop.clone()).await.expect("the model store answers"), stop)
 }
@@ -99,10 +107,11 @@ impl Player {
         Self { up, down, session_id, numbers: 0 }
     }
 
+    /// The next start; where a message has several, the last, which is the newest job's.
     async fn next_start(&mut self) -> v1::session_response::Start {
         loop {
             let message = self.down.message().await.expect("the session lives").expect("the session goes on");
-            if let Some(start) = message.starts.into_iter().next() {
+            if let Some(start) = message.starts.into_iter().next_back() {
                 return start;
             }
         }
@@ -375,4 +384,35 @@ async fn an_executor_id_in_use_is_refused_to_another_node() {
     let old = v1::RegisterRequest { protocol_version: 0, version: "0.0.1".into(), ..request };
     let error = client.register(old).await.expect_err("the version is not served");
     assert_eq!(error.message(), "Executor 0.0.1 speaks protocol 0; this cluster needs 1-1. Upgrade e1.");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_safety_pass_rescues_a_wake_up_that_was_lost() {
+    let deaf = Arc::new(Deaf::new(ModelStore::new(1_000_000)));
+    let (replica, _stop) =
+        replica_on(deaf.clone(), "s1", |config| config.safety_interval = Duration::from_secs(10)).await;
+    let routes = replica.routes();
+    let mut executor = Player::join(&routes, "e1", 4_000).await;
+    let heard = submit(&routes, spec(1_000)).await;
+    let start = executor.next_start().await;
+    assert_eq!(start.r#ref.as_ref().map(|r| &r.job_id), Some(&heard.id), "at first the log is heard");
+
+    deaf.stop_listening();
+    let before = tokio::time::Instant::now();
+    let missed =
+        submit(&routes, v1::JobSpec { queue_timeout: Some(Default::default()), ..spec(1_000) }).await;
+    let start = loop {
+        let start = executor.next_start().await;
+        if start.r#ref.as_ref().is_some_and(|r| r.job_id == missed.id) {
+            break start;
+        }
+    };
+    let waited = before.elapsed();
+    assert!(waited > Duration::from_secs(1) && waited <= Duration::from_secs(30), "rescued after {waited:?}");
+    executor.report(&start, JobState::Succeeded, Some(EndCause::Exited { code: 0, oom: false })).await;
+    assert_eq!(
+        ended(&routes, &missed.id).await.state(),
+        JobState::Succeeded,
+        "a waiting client is rescued too"
+    );
 }
