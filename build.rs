@@ -13,6 +13,7 @@ fn main() -> anyhow::Result<()> {
     std::fs::write(out.join("berth.binpb"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
         .build_transport(true)
+        .codec_path("crate::codec::Codec")
         .bytes(".berth.v1.LogEntry.data")
         .btree_map(".")
         .extern_path(".google.rpc", "::tonic_types::pb")

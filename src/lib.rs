@@ -2,6 +2,7 @@
 //! error-code table (`status`). It knows nothing of how a call is answered.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod codec;
 pub mod convert;
 pub mod status;
 

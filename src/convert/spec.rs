@@ -95,17 +95,33 @@ pub fn spec_from_wire(spec: Option<&v1::JobSpec>, default_queue_timeout_ms: u64)
 }
 
 fn check_image(checks: &mut Checks, image: &str) {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'@');
     if image.is_empty() {
         checks.refuse("image", "must not be empty; for example \"busybox:latest\"");
     } else if image.len() > MAX_IMAGE_BYTES {
         checks.refuse("image", format!("is longer than {MAX_IMAGE_BYTES} bytes"));
-    } else if !image.bytes().all(plain) || !image.as_bytes()[0].is_ascii_alphanumeric() {
+    } else if !is_reference(image) {
         checks.refuse(
             "image",
             "is not an image reference; write [REGISTRY/]NAME[:TAG] or NAME@DIGEST, without credentials",
         );
     }
+}
+
+/// Says whether a text has the form of an image reference: close enough that nothing in it can mean
+/// anything else to an engine.
+fn is_reference(image: &str) -> bool {
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':');
+    let starts_well = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let is_digest = |digest: &str| {
+        digest.split_once(':').is_some_and(|(algorithm, hex)| {
+            !algorithm.is_empty()
+                && algorithm.bytes().all(|b| b.is_ascii_alphanumeric())
+                && hex.len() >= 32
+                && hex.bytes().all(|b| b.is_ascii_hexdigit())
+        })
+    };
+    starts_well && name.bytes().all(plain) && digest.is_none_or(is_digest)
 }
 
 fn check_texts(checks: &mut Checks, spec: &v1::JobSpec) {
@@ -379,6 +395,19 @@ mod tests {
         assert_eq!(refused(&large), ["spec"]);
         let env = (0..10_000).map(|i| (format!("E{i}"), String::new())).collect();
         assert_eq!(refused(&v1::JobSpec { env, ..minimal() }), ["spec.env"]);
+    }
+
+    #[test]
+    fn an_image_is_a_reference_without_credentials() {
+        let digest = format!("host:5000/a/b@sha256:{}", "0a".repeat(32));
+        for good in ["busybox", "busybox:1.35", "127.0.0.1:5000/a/b:c", &digest] {
+            let spec = v1::JobSpec { image: good.into(), ..v1::JobSpec::default() };
+            assert_eq!(refused(&spec), [] as [&str; 0], "{good}");
+        }
+        for bad in ["-v", "a b", "user:secret@host/x", "a@sha256:xyz", "http://a/b?c", "é"] {
+            let spec = v1::JobSpec { image: bad.into(), ..v1::JobSpec::default() };
+            assert_eq!(refused(&spec), ["spec.image"], "{bad}");
+        }
     }
 
     #[test]

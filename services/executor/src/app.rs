@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::backoff::Backoff;
+use berth_domain::resources::Capacity;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -16,9 +17,9 @@ use crate::config::{ConfigError, ExecutorConfig};
 use crate::connect::Connect;
 use crate::disk::Disk;
 use crate::host::{Host, capacity};
-use crate::identity;
+use crate::identity::{self, Identity};
 use crate::logs::{Capture, LogStore};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Stored};
 use crate::random::Random;
 use crate::reconciler::{Lease, Parts, Reconciler, Snapshot, StepsParts};
 use crate::runtime::{ContainerName, EngineState, Listed, Owner, Runtime};
@@ -70,15 +71,36 @@ pub enum ExecutorError {
 /// engine that is not there is waited for.
 pub async fn run(deps: Deps, config: ExecutorConfig, stop: CancellationToken) -> Result<(), ExecutorError> {
     config.validate()?;
-    deps.disk.lock().await.map_err(ExecutorError::Disk)?;
-    let identity = identity::load(
-        deps.disk.as_ref(),
-        config.executor_id.as_ref(),
-        &deps.host.hostname,
-        deps.random.as_ref(),
-    )
-    .await
-    .map_err(ExecutorError::Disk)?;
+    let opened = open(&deps, &config).await?;
+    let Some(adopted) = adopt(&deps, &opened.owner, &stop).await else { return Ok(()) };
+    // The reconciler outlives the session, which still announces the stop.
+    let reconciler_stop = CancellationToken::new();
+    let (reconciler, session) = assemble(deps, config, opened, adopted, reconciler_stop.clone());
+    let session = async {
+        session.run(stop).await;
+        reconciler_stop.cancel();
+    };
+    tokio::join!(reconciler.run(), session);
+    tracing::info!("executor stopped; its containers run on");
+    Ok(())
+}
+
+/// What the folder says, and what follows from it.
+struct Opened {
+    identity: Identity,
+    owner: Owner,
+    capacity: Capacity,
+    outbox: Outbox,
+    stored: Vec<Stored>,
+}
+
+async fn open(deps: &Deps, config: &ExecutorConfig) -> Result<Opened, ExecutorError> {
+    let disk = deps.disk.as_ref();
+    disk.lock().await.map_err(ExecutorError::Disk)?;
+    let (configured, hostname) = (config.executor_id.as_ref(), &deps.host.hostname);
+    let identity = identity::load(disk, configured, hostname, deps.random.as_ref())
+        .await
+        .map_err(ExecutorError::Disk)?;
     let capacity = capacity(&deps.host, &config.overrides, &identity.executor_id);
     let outbox = Outbox::new(deps.disk.clone());
     let stored = outbox.load().await.map_err(ExecutorError::Disk)?;
@@ -92,45 +114,55 @@ pub async fn run(deps: Deps, config: ExecutorConfig, stop: CancellationToken) ->
         "executor starts"
     );
     let owner = Owner { cluster: config.cluster.clone(), executor: identity.executor_id.to_string() };
-    let Some(adopted) = adopt(&deps, &owner, &stop).await else { return Ok(()) };
+    Ok(Opened { identity, owner, capacity, outbox, stored })
+}
 
-    let logs = LogStore::new(deps.disk.clone(), config.logs);
+fn assemble(
+    deps: Deps,
+    config: ExecutorConfig,
+    opened: Opened,
+    adopted: Vec<Listed>,
+    reconciler_stop: CancellationToken,
+) -> (Reconciler, Session) {
+    let logs = LogStore::new(deps.disk, config.logs);
     let (commands_in, commands) = mpsc::channel(COMMANDS);
     let (progress, progress_out) = mpsc::channel(PROGRESS);
     let (snapshot, snapshot_out) = watch::channel(Snapshot::default());
     let (lease_in, lease) = watch::channel(Lease { until: Instant::now() + FIRST_LEASE });
+    let parallelism = config.parallelism(deps.host.cores);
+    let capture = Capture {
+        runtime: deps.runtime.clone(),
+        store: logs.clone(),
+        clock: deps.clock.clone(),
+        random: deps.random.clone(),
+    };
     let steps = StepsParts {
         runtime: deps.runtime.clone(),
-        outbox,
-        capture: Capture {
-            runtime: deps.runtime.clone(),
-            store: logs.clone(),
-            clock: deps.clock.clone(),
-            random: deps.random.clone(),
-        },
+        outbox: opened.outbox,
+        capture,
         clock: deps.clock,
         random: deps.random.clone(),
         progress,
-        parallelism: config.parallelism(deps.host.cores),
+        parallelism,
     };
     let parts = Parts {
         steps,
-        owner,
+        owner: opened.owner,
         boot_id: deps.host.boot_id.clone(),
-        gpus: capacity.gpus.clone(),
+        gpus: opened.capacity.gpus.clone(),
         cleanup_after: config.cleanup_after,
         safety_interval: config.safety_interval,
         commands,
         snapshot,
         lease,
         adopted,
-        stored,
+        stored: opened.stored,
     };
     let session = Session::new(SessionParts {
-        identity,
+        identity: opened.identity,
         cluster: config.cluster,
         schedulers: config.schedulers,
-        capacity,
+        capacity: opened.capacity,
         labels: config.labels,
         boot_id: deps.host.boot_id,
         connector: deps.connector,
@@ -143,16 +175,7 @@ pub async fn run(deps: Deps, config: ExecutorConfig, stop: CancellationToken) ->
         lease: lease_in,
         ready: deps.ready,
     });
-    // The reconciler outlives the session, which still announces the stop.
-    let reconciler_stop = CancellationToken::new();
-    let reconciler = Reconciler::new(parts, reconciler_stop.clone()).run();
-    let session = async {
-        session.run(stop).await;
-        reconciler_stop.cancel();
-    };
-    tokio::join!(reconciler, session);
-    tracing::info!("executor stopped; its containers run on");
-    Ok(())
+    (Reconciler::new(parts, reconciler_stop), session)
 }
 
 /// Lists the containers that are there already. One that was made before the machine's current

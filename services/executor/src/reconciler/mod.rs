@@ -5,6 +5,7 @@ mod attempt;
 mod container;
 mod decide;
 mod ending;
+mod launch;
 mod news;
 mod owner;
 mod pulls;
