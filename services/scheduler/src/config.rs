@@ -58,6 +58,11 @@ impl SchedulerConfig {
         }
     }
 
+    /// Tells `lost_after` in milliseconds.
+    pub fn lost_after_ms(&self) -> u64 {
+        u64::try_from(self.lost_after.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Checks that the clocks agree with each other.
     ///
     /// # Errors

@@ -111,6 +111,7 @@ async fn snapshot(store: &dyn Store) -> Result<Image, StoreError> {
     // What changes after this head while pages are read is applied again from the log.
     let meta = store.meta().await?;
     let mut image = Image::default();
+    image.generation_since_ms = meta.generation_since_ms;
     image.position = store.head().await?;
     if !meta.lock.owner.is_empty() {
         image.leader = Some((meta.lock.epoch, meta.lock.scheduler_id));

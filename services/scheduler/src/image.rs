@@ -21,6 +21,8 @@ pub struct Image {
     pub position: Position,
     /// Who leads: epoch and name.
     pub leader: Option<(u64, String)>,
+    /// When the store's generation began, by the store's clock.
+    pub generation_since_ms: u64,
     jobs: BTreeMap<JobId, Arc<Job>>,
     pending: BTreeSet<QueueKey>,
     delayed: BTreeSet<(u64, JobId)>,
@@ -156,9 +158,18 @@ impl Image {
             .collect()
     }
 
-    /// Shows the queue as placement sees it, in order.
-    pub fn requests(&self) -> Vec<Request> {
-        let jobs = self.pending.iter().filter_map(|(_, _, id)| self.jobs.get(id));
+    /// Tells until when the store's generation is in quarantine: its server was restarted or replaced
+    /// while executors were registered, and may have lost what they were told to run. `None` when
+    /// there was nobody to be told anything.
+    pub fn quarantine_until_ms(&self, lost_after_ms: u64) -> Option<u64> {
+        let since_ms = self.generation_since_ms;
+        let had_executors = self.executors.values().any(|executor| executor.register_time_ms < since_ms);
+        had_executors.then(|| since_ms.saturating_add(lost_after_ms))
+    }
+
+    /// Shows the queue as placement sees it, in order; without the jobs for which `held` is true.
+    pub fn requests(&self, held: impl Fn(&Job) -> bool) -> Vec<Request> {
+        let jobs = self.pending.iter().filter_map(|(_, _, id)| self.jobs.get(id)).filter(|job| !held(job));
         jobs.map(|job| Request {
             job: job.id.clone(),
             demand: job.demand.clone(),
@@ -218,7 +229,7 @@ mod tests {
         for (revision, (id, priority)) in [("b", 50), ("a", 50), ("urgent", 90)].into_iter().enumerate() {
             image.put_job(&job(id, priority, revision as u64 + 1));
         }
-        let order: Vec<String> = image.requests().iter().map(|r| r.job.to_string()).collect();
+        let order: Vec<String> = image.requests(|_| false).iter().map(|r| r.job.to_string()).collect();
         assert_eq!(order, ["urgent", "a", "b"]);
     }
 
@@ -236,7 +247,7 @@ mod tests {
         image.put_job(&running);
         image.put_job(&running);
         image.put_job(&pending);
-        assert_eq!(image.requests(), []);
+        assert_eq!(image.requests(|_| false), []);
         assert_eq!(image.assigned_to(&ExecutorId::trusted("e")).count(), 1);
         assert_eq!(image.reserved[&ExecutorId::trusted("e")].cpu_millis, 100);
         image.put_job(&Job { state: JobState::Succeeded, revision: 4, ..running });

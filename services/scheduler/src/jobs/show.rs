@@ -10,7 +10,7 @@ use berth_domain::executor::Executor;
 use berth_domain::ids::JobId;
 use berth_domain::job::{Job, JobState};
 use berth_domain::placement::{Node, Obstacle, explain};
-use berth_domain::spec::JobSpec;
+use berth_domain::spec::{JobSpec, OnLost};
 
 use crate::context::Context;
 use crate::image::{Image, queue_limit_ms};
@@ -83,7 +83,7 @@ fn beside(context: &Context, job: &Job, executors: &[Executor]) -> JobContext {
 fn pending_reason(context: &Context, job: &Job) -> v1::PendingReason {
     let now_ms = context.clock.now_ms();
     let (code, message, queue_position, blockers) =
-        context.with_image(|image| why_pending(image, job, now_ms));
+        context.with_image(|image| why_pending(image, job, now_ms, context.config.lost_after_ms()));
     v1::PendingReason {
         code: i32::from(code),
         message,
@@ -93,7 +93,12 @@ fn pending_reason(context: &Context, job: &Job) -> v1::PendingReason {
     }
 }
 
-fn why_pending(image: &Image, job: &Job, now_ms: u64) -> (Code, String, usize, Vec<Blocker>) {
+fn why_pending(
+    image: &Image,
+    job: &Job,
+    now_ms: u64,
+    lost_after_ms: u64,
+) -> (Code, String, usize, Vec<Blocker>) {
     if let Some(due_ms) = job.due_time_ms {
         let seconds = due_ms.saturating_sub(now_ms).div_ceil(1_000);
         return (Code::Backoff, format!("Tried again in {seconds} s. {}", job.message), 0, Vec::new());
@@ -102,6 +107,14 @@ fn why_pending(image: &Image, job: &Job, now_ms: u64) -> (Code, String, usize, V
     if image.leader.is_none() {
         let message = "No scheduler leads at the moment; the queue clock stands still.".to_owned();
         return (Code::NoLeader, message, ahead + 1, Vec::new());
+    }
+    let quarantine = image.quarantine_until_ms(lost_after_ms).filter(|until_ms| *until_ms > now_ms);
+    if let Some(until_ms) = quarantine.filter(|_| job.on_lost != OnLost::Retry) {
+        let seconds = until_ms.saturating_sub(now_ms).div_ceil(1_000);
+        let message = format!(
+            "The store was restarted; a job that must not run twice waits {seconds} s for executors to be heard of."
+        );
+        return (Code::Quarantine, message, ahead + 1, Vec::new());
     }
     let nodes = image.nodes();
     let (code, message) = match explain(&job.demand, nodes.values()) {

@@ -8,6 +8,7 @@ use berth_domain::job::Job;
 use berth_domain::lifecycle::{Event, apply};
 use berth_domain::placement::{Obstacle, explain, plan};
 use berth_domain::queue::waited_ms;
+use berth_domain::spec::OnLost;
 use berth_store::{MAX_MUTATIONS, Mutation};
 
 use crate::image::{Image, queue_limit_ms};
@@ -21,6 +22,31 @@ pub struct Circumstances<'a> {
     pub now_ms: u64,
     /// Periods in which the queue clock stood still.
     pub pauses: &'a [(u64, u64)],
+    /// How long after its last heartbeat an executor is judged lost, in milliseconds.
+    pub lost_after_ms: u64,
+}
+
+impl Circumstances<'_> {
+    /// The quarantine that holds a job: (from, until). After the store may have forgotten what it
+    /// was told, a job that must not run twice starts only once every executor has been heard of.
+    fn quarantine(&self, image: &Image, job: &Job) -> Option<(u64, u64)> {
+        let until_ms = image.quarantine_until_ms(self.lost_after_ms)?;
+        (job.on_lost != OnLost::Retry).then_some((image.generation_since_ms, until_ms))
+    }
+
+    fn is_held(&self, image: &Image, job: &Job) -> bool {
+        self.quarantine(image, job).is_some_and(|(_, until_ms)| self.now_ms < until_ms)
+    }
+
+    /// How long a job's queue clock has run.
+    fn waited_ms(&self, image: &Image, job: &Job) -> u64 {
+        let waited = waited_ms(job.ready_time_ms, self.now_ms, self.pauses);
+        let held = self.quarantine(image, job).map_or(0, |quarantine| {
+            let inside = waited_ms(job.ready_time_ms, self.now_ms, &[quarantine]);
+            self.now_ms.saturating_sub(job.ready_time_ms).saturating_sub(inside)
+        });
+        waited.saturating_sub(held)
+    }
 }
 
 /// Decides the next mutations, at most `MAX_MUTATIONS`. Empty when there is nothing to do now.
@@ -49,7 +75,7 @@ fn become_due(image: &Image, circumstances: &Circumstances<'_>, mutations: &mut 
 
 fn place(image: &Image, circumstances: &Circumstances<'_>, mutations: &mut Vec<Mutation>) -> BTreeSet<JobId> {
     let mut nodes = image.nodes();
-    let requests = image.requests();
+    let requests = image.requests(|job| circumstances.is_held(image, job));
     let mut placed = BTreeSet::new();
     for (id, choice) in plan(&requests, &mut nodes) {
         let Some(job) = image.job(&id) else { continue };
@@ -83,8 +109,8 @@ fn time_out(
             return;
         }
         let Some(limit) = queue_limit_ms(job) else { continue };
-        let waited = waited_ms(job.ready_time_ms, circumstances.now_ms, circumstances.pauses);
-        if waited < limit || placed.contains(&job.id) {
+        let waited = circumstances.waited_ms(image, job);
+        if waited < limit || placed.contains(&job.id) || circumstances.is_held(image, job) {
             continue;
         }
         let obstacle = explain(&job.demand, nodes.values());
@@ -117,12 +143,14 @@ fn show_seconds(ms: u64) -> String {
 pub fn next_deadline_ms(image: &Image, circumstances: &Circumstances<'_>) -> Option<u64> {
     let now_ms = circumstances.now_ms;
     // Jobs whose clock was paused stand before `now` in the order of unpaused deadlines.
-    let paused = image.overdue(now_ms).filter_map(|job| {
+    let free = image.overdue(now_ms).filter(|job| !circumstances.is_held(image, job));
+    let paused = free.filter_map(|job| {
         let limit = queue_limit_ms(job)?;
-        let waited = waited_ms(job.ready_time_ms, now_ms, circumstances.pauses);
-        Some(now_ms + limit.saturating_sub(waited).max(1))
+        Some(now_ms + limit.saturating_sub(circumstances.waited_ms(image, job)).max(1))
     });
-    paused.chain(image.next_deadline_ms(now_ms)).min()
+    let quarantine =
+        image.quarantine_until_ms(circumstances.lost_after_ms).filter(|until_ms| *until_ms > now_ms);
+    paused.chain(image.next_deadline_ms(now_ms)).chain(quarantine).min()
 }
 
 /// Decides what becomes of a lost executor's jobs: at most `MAX_MUTATIONS` of them.
@@ -140,3 +168,7 @@ pub fn bury(
     });
     moved.take(MAX_MUTATIONS).collect()
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -43,6 +43,7 @@ async fn place_for_ever(context: &Context, term: &Term) {
                 epoch: term.guard.epoch,
                 now_ms: context.clock.now_ms(),
                 pauses: &term.pauses,
+                lost_after_ms: context.config.lost_after_ms(),
             };
             let mutations = decide(image, &circumstances);
             let wake = if mutations.is_empty() { next_deadline_ms(image, &circumstances) } else { None };

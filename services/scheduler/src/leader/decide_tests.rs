@@ -1,0 +1,161 @@
+//! Promises of the leader's decisions.
+
+use std::collections::BTreeMap;
+
+use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::ids::{Namespace, SchedulerId, SessionId};
+use berth_domain::job::{EndReason, JobState};
+use berth_domain::resources::{Capacity, Demand, Reserved};
+use berth_domain::spec::{Clocks, JobSpec, Network, PullPolicy};
+
+use super::*;
+
+const SECOND: u64 = 1_000;
+
+fn job(id: &str, cpu_millis: u64, on_lost: OnLost) -> Job {
+    let spec = JobSpec {
+        image: "i".into(),
+        command: vec![],
+        env: BTreeMap::new(),
+        working_dir: String::new(),
+        demand: Demand { cpu_millis, memory_bytes: 1, ..Demand::default() },
+        priority: 50,
+        clocks: Clocks { queue_timeout_ms: Some(15 * SECOND), ..Clocks::default() },
+        max_retries: 0,
+        labels: BTreeMap::new(),
+        on_lost,
+        network: Network::Bridge,
+        pull_policy: PullPolicy::Missing,
+        namespace: Namespace::trusted("default"),
+    };
+    Job { revision: 1, ..Job::new(JobId::trusted(id), String::new(), &spec, 100 * SECOND) }
+}
+
+fn executor(cpu_millis: u64, register_time_ms: u64) -> Executor {
+    Executor {
+        id: ExecutorId::trusted("e"),
+        node_id: "n".into(),
+        boot_id: "b".into(),
+        session: Some(SessionId::trusted("s")),
+        state: ExecutorState::Active,
+        capacity: Capacity { cpu_millis, memory_bytes: 1 << 30, gpus: vec![] },
+        reserved: Reserved::default(),
+        labels: BTreeMap::new(),
+        version: String::new(),
+        protocol_version: 1,
+        peer_address: String::new(),
+        scheduler: SchedulerId::trusted("r"),
+        scheduler_address: String::new(),
+        register_time_ms,
+        lease_expiry_ms: 0,
+        revision: 1,
+    }
+}
+
+fn at(now_ms: u64, pauses: &[(u64, u64)]) -> Circumstances<'_> {
+    Circumstances { epoch: 7, now_ms, pauses, lost_after_ms: 30 * SECOND }
+}
+
+fn states(mutations: &[Mutation]) -> Vec<(String, JobState)> {
+    let job = |mutation: &Mutation| match mutation {
+        Mutation::Update { job, .. } => (job.id.to_string(), job.state),
+        other => panic!("only updates are decided: {other:?}"),
+    };
+    mutations.iter().map(job).collect()
+}
+
+#[test]
+fn what_fits_is_assigned_with_the_leaders_epoch() {
+    let mut image = Image::default();
+    image.put_executor(&executor(1_000, 0));
+    image.put_job(&job("a", 600, OnLost::Retry));
+    image.put_job(&job("b", 600, OnLost::Retry));
+    let mutations = decide(&image, &at(101 * SECOND, &[]));
+    assert_eq!(states(&mutations), [("a".to_owned(), JobState::Assigned)]);
+    let Mutation::Update { job, .. } = &mutations[0] else { panic!("an update") };
+    assert_eq!((job.attempt, job.attempt_epoch), (1, 7));
+}
+
+#[test]
+fn a_job_times_out_at_its_time_and_not_while_the_clock_stood_still() {
+    let mut image = Image::default();
+    image.put_job(&job("a", 600, OnLost::Retry));
+    assert!(decide(&image, &at(114 * SECOND, &[])).is_empty());
+    assert_eq!(next_deadline_ms(&image, &at(114 * SECOND, &[])), Some(115 * SECOND));
+    let pauses = [(104 * SECOND, 110 * SECOND)];
+    assert!(decide(&image, &at(116 * SECOND, &pauses)).is_empty(), "six seconds had no leader");
+    assert_eq!(next_deadline_ms(&image, &at(116 * SECOND, &pauses)), Some(121 * SECOND));
+    let mutations = decide(&image, &at(121 * SECOND, &pauses));
+    let Mutation::Update { job, .. } = &mutations[0] else { panic!("an update") };
+    assert_eq!((job.state, job.end_reason), (JobState::Failed, Some(EndReason::QueueTimeout)));
+    assert_eq!(job.message, "Not allocated within 15 s: no executor is registered.");
+}
+
+#[test]
+fn an_overdue_job_that_fits_now_is_placed_and_not_failed() {
+    let mut image = Image::default();
+    image.put_executor(&executor(1_000, 0));
+    image.put_job(&job("a", 600, OnLost::Retry));
+    assert_eq!(states(&decide(&image, &at(500 * SECOND, &[]))), [("a".to_owned(), JobState::Assigned)]);
+}
+
+#[test]
+fn a_full_call_times_nobody_out_before_all_have_been_offered() {
+    let mut image = Image::default();
+    image.put_executor(&executor(1_000_000, 0));
+    for i in 0..150 {
+        image.put_job(&job(&format!("j{i:03}"), 1, OnLost::Retry));
+    }
+    let mutations = decide(&image, &at(500 * SECOND, &[]));
+    assert_eq!(mutations.len(), MAX_MUTATIONS);
+    assert!(states(&mutations).iter().all(|(_, state)| *state == JobState::Assigned));
+}
+
+#[test]
+fn in_quarantine_only_jobs_that_may_run_twice_start_and_the_others_do_not_time_out() {
+    let mut image = Image::default();
+    // The executor registered before the store's generation began.
+    image.generation_since_ms = 99 * SECOND;
+    image.put_executor(&executor(1_000, 50 * SECOND));
+    image.put_job(&job("once", 600, OnLost::Fail));
+    image.put_job(&job("again", 600, OnLost::Retry));
+    let held = at(120 * SECOND, &[]);
+    assert_eq!(states(&decide(&image, &held)), [("again".to_owned(), JobState::Assigned)]);
+    let after = decide(&image, &at(129 * SECOND, &[]));
+    assert!(states(&after).contains(&("again".to_owned(), JobState::Assigned)));
+    let mut alone = Image::default();
+    alone.generation_since_ms = 99 * SECOND;
+    alone.put_executor(&executor(100, 50 * SECOND));
+    alone.put_job(&job("once", 600, OnLost::Fail));
+    assert_eq!(next_deadline_ms(&alone, &at(128 * SECOND, &[])), Some(129 * SECOND), "woken at its end");
+    assert!(decide(&alone, &at(143 * SECOND, &[])).is_empty(), "its clock began at 129 s");
+    assert_eq!(states(&decide(&alone, &at(144 * SECOND, &[]))), [("once".to_owned(), JobState::Failed)]);
+}
+
+#[test]
+fn the_first_generation_has_no_quarantine() {
+    let mut image = Image::default();
+    image.generation_since_ms = 99 * SECOND;
+    image.put_executor(&executor(1_000, 100 * SECOND));
+    image.put_job(&job("once", 600, OnLost::Fail));
+    assert_eq!(states(&decide(&image, &at(101 * SECOND, &[]))), [("once".to_owned(), JobState::Assigned)]);
+}
+
+#[test]
+fn the_jobs_of_a_lost_executor_are_put_back_ended_or_held_by_their_policy() {
+    let mut image = Image::default();
+    for (id, on_lost) in [("fail", OnLost::Fail), ("hold", OnLost::Hold), ("retry", OnLost::Retry)] {
+        let running = Job {
+            state: JobState::Running,
+            executor: Some(ExecutorId::trusted("e")),
+            attempt: 1,
+            ..job(id, 1, on_lost)
+        };
+        image.put_job(&running);
+    }
+    let moved = bury(&image, &ExecutorId::trusted("e"), 200 * SECOND, || 0);
+    assert_eq!(
+        states(&moved),
+        [("fail".to_owned(), JobState::Failed), ("retry".to_owned(), JobState::Pending)]
+    );
+}
