@@ -33,8 +33,9 @@ pub fn berth() -> &'static Path {
         assert!(output.status.success(), "berth builds: {}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8_lossy(&output.stdout);
         let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let built = messages.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
-        built.last().expect("cargo names the program it built")
+        let mut built =
+            messages.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
+        built.next_back().expect("cargo names the program it built")
     })
 }
 

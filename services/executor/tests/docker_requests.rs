@@ -1,5 +1,6 @@
 //! What goes over Docker's socket: a recording engine answers, and the requests are compared with
 //! what they must be.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says what it expects")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,5 @@
 //! An executor against a scheduler that a test plays: real gRPC over loopback, a simulated engine.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says what it expects")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

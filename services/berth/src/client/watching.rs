@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use berth_api::status::Problem;
 use berth_api::v1::watch_jobs_response::Event;
 use berth_api::v1::{Job, JobState, WatchJobsRequest, WatchJobsResponse};
 use tonic::{Code, Status, Streaming};
@@ -111,7 +112,7 @@ impl Watch<'_> {
         let answer = match tokio::time::timeout(pause, stream.message()).await {
             Err(_elapsed) => return self.read().await,
             Ok(Ok(Some(answer))) => answer,
-            Ok(Ok(None)) => return Ok(Next::Broke(Status::unavailable("the scheduler ended the stream"))),
+            Ok(Ok(None)) => return Ok(Next::Broke(stream_ended().into())),
             Ok(Err(status)) if is_passing(&status) => return Ok(Next::Broke(status)),
             Ok(Err(status)) if !self.resume_token.is_empty() && is_stale(&status) => {
                 self.resume_token.clear();
@@ -137,4 +138,13 @@ fn is_stale(status: &Status) -> bool {
         status.code(),
         Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::Aborted
     )
+}
+
+/// What is noted where a scheduler ends a stream in order, as at its shutdown.
+fn stream_ended() -> Problem {
+    Problem::Unavailable {
+        reason: "STREAM_ENDED",
+        message: "The scheduler ended the stream.".to_owned(),
+        retry_after: Duration::ZERO,
+    }
 }
