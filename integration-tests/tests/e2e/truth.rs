@@ -9,7 +9,7 @@ use crate::small_cluster;
 #[test]
 fn the_queue_is_read_with_redis_cli_while_no_scheduler_runs_and_goes_on_afterwards() {
     let mut cluster = small_cluster();
-    let running = cluster.shell("sleep 3; exit 4");
+    let running = cluster.shell("while ! [ -e /tmp/go ]; do sleep 0.1; done; exit 4");
     cluster.reaches(&running, &["RUNNING"]);
     let mut large = job(&["true"]);
     large["cpus"] = json!(4);
@@ -28,6 +28,7 @@ fn the_queue_is_read_with_redis_cli_while_no_scheduler_runs_and_goes_on_afterwar
     );
     assert_eq!(cluster.redis.cli(&["EXISTS", &key("lock"), &key("log")]).trim(), "2");
     cluster.restart_scheduler(&[]);
+    docker::docker_ok(&["exec", &docker::containers_of(&running)[0], "touch", "/tmp/go"]);
     assert_eq!(cluster.ended(&running)["exitCode"], 4, "what ran has gone on");
     cluster.add_executor("executor-2", Size { cpus: "4", memory: "512m", gpus: "" }, &[]);
     assert_eq!(cluster.ended(&waiting)["state"], "SUCCEEDED");

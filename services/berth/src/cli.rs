@@ -96,9 +96,6 @@ pub async fn execute(cli: Cli) -> anyhow::Result<u8> {
         logging::start(None);
         Connection::new(&addr, retry_for)
     };
-    if !matches!(cli.command, Command::Scheduler(_) | Command::Executor(_)) {
-        logging::start(None);
-    }
     match cli.command {
         Command::Scheduler(args) => daemon::scheduler::run(*args).await,
         Command::Executor(args) => daemon::executor::run(*args).await,

@@ -161,7 +161,7 @@ mod tests {
         );
         assert_eq!(refused(&[("label", "team")]), "label must be NAME=VALUE, for example label=team=ml");
         assert!(refused(&[("filter", "a) OR (b"), ("state", "failed")]).starts_with("filter: "));
-        assert!(refused(&[("label", "a = 1 OR x=y")]).starts_with("label: "));
+        assert!(refused(&[("label", "a = 1 OR x=y")]).starts_with("label "));
     }
 
     proptest! {

@@ -81,7 +81,7 @@ impl Replica {
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
         let meta = deps.store.meta().await?;
-        let context = Arc::new(Context::new(config, deps.store, deps.entropy, meta.time_ms));
+        let context = Arc::new(Context::new(config, deps.store, deps.entropy, meta.time_ms, stop.clone()));
         let (leases, lease_client) = LeaseBatcher::new();
         // Nothing is served before the image is there: decisions rest on its generation.
         feed::load(&context).await?;

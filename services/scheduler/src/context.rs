@@ -9,6 +9,7 @@ use berth_domain::ids::ExecutorId;
 use berth_store::{Call, Committed, Store, StoreError};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::StoreClock;
 use crate::config::SchedulerConfig;
@@ -42,6 +43,8 @@ pub struct Context {
     pub applied: watch::Sender<berth_store::Position>,
     /// The sessions this replica holds.
     pub sessions: Sessions,
+    /// Cancelled when the replica stops: whatever never ends by itself ends then.
+    pub stop: CancellationToken,
     /// When the store last answered.
     store_answered: Mutex<Instant>,
     executors: tokio::sync::Mutex<Option<(Instant, Arc<Vec<Executor>>)>>,
@@ -54,6 +57,7 @@ impl Context {
         store: Arc<dyn Store>,
         entropy: Arc<dyn Entropy>,
         time_ms: u64,
+        stop: CancellationToken,
     ) -> Self {
         Self {
             config,
@@ -66,6 +70,7 @@ impl Context {
             feed: broadcast::channel(4_096).0,
             applied: watch::channel(berth_store::Position::default()).0,
             sessions: Sessions::default(),
+            stop,
             store_answered: Mutex::new(Instant::now()),
             executors: tokio::sync::Mutex::new(None),
         }
@@ -162,6 +167,15 @@ impl Context {
             .iter()
             .find(|executor| executor.id == *id)
             .is_none_or(|executor| executor.lease_expiry_ms <= now_ms)
+    }
+}
+
+/// What is said to whoever listens to a replica that stops.
+pub fn stopping() -> Problem {
+    Problem::Unavailable {
+        reason: "REPLICA_STOPPING",
+        message: "This scheduler stops; ask another one.".to_owned(),
+        retry_after: Duration::ZERO,
     }
 }
 

@@ -8,14 +8,15 @@ use std::time::Duration;
 use berth_api::convert::{attempt_from_wire, attempt_to_wire, job_id};
 use berth_api::status::Problem;
 use berth_api::v1;
+use berth_api::v1::upload_logs_request::End;
 use berth_domain::ids::{AttemptRef, ExecutorId};
 use berth_domain::job::Job;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::app::Connect;
-use crate::context::Context;
+use crate::context::{Context, stopping};
 use crate::entropy::random_name;
 use crate::jobs::show::load;
 use crate::jobs::wait::wait_until;
@@ -72,6 +73,7 @@ pub async fn stream(
     tokio::spawn(async move {
         let piped = tokio::select! {
             () = out.closed() => return,
+            () = context.stop.cancelled() => Err(stopping()),
             piped = pipe(&context, connect.as_ref(), feed, job, request, &out) => piped,
         };
         if let Err(problem) = piped {
@@ -116,7 +118,9 @@ fn source(job: &Job, request: &v1::StreamJobLogsRequest) -> Result<Option<Source
             message: format!("Only the output of the latest attempt, {}, can be read.", latest.number),
         });
     }
-    let Some(executor) = job.executor.clone().filter(|_| latest.number > 0) else { return Ok(None) };
+    // An attempt that ended before its container started has no output.
+    let silent = latest.number == 0 || (job.state.is_terminal() && job.start_time_ms.is_none());
+    let Some(executor) = job.executor.clone().filter(|_| !silent) else { return Ok(None) };
     Ok(Some(Source { executor, attempt: latest, offset_bytes: request.offset_bytes, follow: request.follow }))
 }
 
@@ -220,13 +224,25 @@ pub async fn open_here(
     context.sessions.cancel_demand(&demand_id);
     let Ok(mut next) = first else { return Err(crate::sessions::no_session(&source.executor)) };
     while let Some(chunk) = next {
+        match chunk.end() {
+            End::Unspecified => {}
+            End::Complete => return Ok(()),
+            End::NotKept => {
+                let id = format!("{}, attempt {}", source.attempt.job, source.attempt.number);
+                return Err(Problem::NotFound { kind: "log of job", id });
+            }
+            End::Unreadable => {
+                return Err(Problem::Internal(format!("Executor {} cannot read the log.", source.executor)));
+            }
+        }
         let message = v1::OpenLogsResponse { entries: chunk.entries, dropped_bytes: chunk.dropped_bytes };
         if chunks.send(message).await.is_err() {
             return Ok(());
         }
         next = upload.recv().await;
     }
-    Ok(())
+    // The upload was cut: the reader resumes by offset.
+    Err(crate::sessions::no_session(&source.executor))
 }
 
 async fn open_there(
@@ -250,12 +266,21 @@ async fn open_there(
     };
     let mut stream =
         client.open_logs(request).await.map_err(|status| unreachable(status.to_string()))?.into_inner();
-    while let Some(message) = stream.message().await.map_err(|status| unreachable(status.to_string()))? {
-        if chunks.send(message).await.is_err() {
-            return Ok(());
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => {
+                if chunks.send(message).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(status) if status.code() == Code::NotFound => {
+                let id = format!("{}, attempt {}", source.attempt.job, source.attempt.number);
+                return Err(Problem::NotFound { kind: "log of job", id });
+            }
+            Err(status) => return Err(unreachable(status.to_string())),
         }
     }
-    Ok(())
 }
 
 /// Reads what another replica wants to read here.

@@ -1,6 +1,7 @@
 //! `berth status`: shows the cluster.
 
 use berth_api::v1::{GetClusterInfoRequest, GetClusterInfoResponse, Scheduler};
+use berth_domain::job::{JOB_STATES, JobState};
 use jiff::Timestamp;
 
 use super::connection::{Connection, cluster};
@@ -43,7 +44,8 @@ fn overview(info: &GetClusterInfoResponse, now: Timestamp) -> String {
             if store.durability.is_empty() { String::new() } else { format!(", {}", store.durability) };
         format!("{}{durability} (generation {})", store.kind, store.generation)
     });
-    let counts: Vec<String> = info.counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let count = |state: JobState| format!("{} {}", info.counts.get(state.name()).unwrap_or(&0), state.name());
+    let counts: Vec<String> = JOB_STATES.into_iter().map(count).collect();
     let head = fields(&[
         ("Cluster", info.cluster_id.clone()),
         ("Leader", leader),
@@ -97,7 +99,7 @@ mod tests {
             "Cluster: berth\n\
              Leader:  s2 (epoch 7)\n\
              Store:   redis, fsync every second (generation 3)\n\
-             Jobs:    1 PENDING, 2 RUNNING\n\
+             Jobs:    1 PENDING, 0 ASSIGNED, 2 RUNNING, 0 SUCCEEDED, 0 FAILED, 0 ABORTED\n\
              \n\
              SCHEDULER  ROLE     ADDRESS   VERSION  SEEN\n\
              s1         standby  s1:50051  0.1.0    1s\n\

@@ -150,7 +150,9 @@ async fn submit_list(
         let answer = submit_batch(connection, BatchSubmitJobsRequest { requests, request_id: key }).await;
         let answer = answer.inspect_err(|_| {
             let done = stored.len() + refused;
-            output::note(format!("berth: {done} of {total} jobs were dealt with before this error."));
+            if done > 0 {
+                output::note(format!("berth: {done} of {total} jobs were dealt with before this error."));
+            }
         })?;
         for (index, result) in answer.results.into_iter().enumerate() {
             match result.outcome {

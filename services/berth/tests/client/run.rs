@@ -150,6 +150,24 @@ async fn ctrl_c_aborts_the_job() {
     assert!(cluster.calls().contains(&"abort interrupted by its user".to_owned()));
 }
 
+#[tokio::test]
+async fn a_second_ctrl_c_leaves_at_once_and_names_the_job() {
+    let script = vec![Step::Assign, Step::Start, out("ready\n"), Step::Sleep(60_000)];
+    let cluster = Cluster::new(Vec::new(), script);
+    let address = serve(&cluster).await;
+    let mut child = berth(&[address], &["run", "stubborn"]).spawn().expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("is piped")).lines();
+    assert_eq!(lines.next_line().await.expect("is read").as_deref(), Some("ready"));
+    let pid = child.id().expect("runs");
+    interrupt(pid).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(child.try_wait().expect("can be asked").is_none(), "the first one only aborts");
+    interrupt(pid).await;
+    let left: Left = child.wait_with_output().await.expect("ends").into();
+    assert_eq!(left.code, 130, "{left:?}");
+    assert!(left.stderr.contains("left job 0193ffff-0000"), "{left:?}");
+}
+
 async fn interrupt(pid: u32) {
     let sent = tokio::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().await;
     assert!(sent.expect("kill is installed").success());

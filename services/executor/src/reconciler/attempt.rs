@@ -5,6 +5,7 @@ use std::sync::Arc;
 use berth_domain::backoff::Backoff;
 use berth_domain::lifecycle::AttemptEnd;
 use berth_domain::reconcile::{ContainerState, Memory, Step, StopCause};
+use berth_domain::spec::DEFAULT_STOP_GRACE_MS;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -98,14 +99,17 @@ impl Attempt {
         self.settle();
     }
 
-    /// Asks for the attempt's end. It stays ordered until the end was reported.
-    pub fn abort(&mut self, grace_ms: u64) {
-        if self.order.is_none() {
+    /// Asks for the attempt's end, with the spec's grace unless another is given. It stays ordered
+    /// until the end was reported.
+    pub fn abort(&mut self, grace_ms: Option<u64>) {
+        let Some(order) = &self.order else {
             if self.end.is_none() {
                 self.dismiss();
             }
             return;
-        }
+        };
+        let own_ms = order.spec.as_ref().map_or(DEFAULT_STOP_GRACE_MS, |spec| spec.clocks.stop_grace_ms);
+        let grace_ms = grace_ms.unwrap_or(own_ms);
         self.abort_grace_ms = Some(self.abort_grace_ms.map_or(grace_ms, |known| known.min(grace_ms)));
         self.cancel.cancel();
     }

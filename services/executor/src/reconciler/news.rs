@@ -26,7 +26,8 @@ impl Reconciler {
 
     fn orders(&mut self, orders: Orders) {
         if orders.full_set {
-            let wanted: BTreeSet<&AttemptRef> = orders.starts.iter().map(|(key, _)| key).collect();
+            let started = orders.starts.iter().map(|(key, _)| key);
+            let wanted: BTreeSet<&AttemptRef> = started.chain(&orders.confirmed).collect();
             let unwanted: Vec<AttemptRef> =
                 self.attempts.keys().filter(|key| !wanted.contains(key)).cloned().collect();
             for key in unwanted {

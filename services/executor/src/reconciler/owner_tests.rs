@@ -112,11 +112,17 @@ impl Process {
     }
 
     async fn whole_set(&self, starts: Vec<(AttemptRef, Order)>) {
-        self.orders(Orders { full_set: true, starts, stops: Vec::new() }).await;
+        self.orders(Orders { full_set: true, starts, ..Orders::default() }).await;
     }
 
-    async fn abort(&self, job: &str, grace_ms: u64) {
+    async fn abort(&self, job: &str, grace_ms: Option<u64>) {
         self.orders(Orders { stops: vec![(key(job), grace_ms)], ..Orders::default() }).await;
+    }
+
+    /// Says the whole set by names alone.
+    async fn confirm(&self, jobs: &[&str]) {
+        let confirmed = jobs.iter().map(|job| key(job)).collect();
+        self.orders(Orders { full_set: true, confirmed, ..Orders::default() }).await;
     }
 
     async fn acknowledge(&self, job: &str, ended: bool, current: bool) {
@@ -217,11 +223,36 @@ async fn a_job_that_ignores_sigterm_is_killed_after_the_grace() {
     process.start("a", run("ignore-term 600")).await;
     process.runs("a").await;
     let asked_ms = machine.clock.wall_ms();
-    process.abort("a", 5_000).await;
+    process.abort("a", Some(5_000)).await;
     let end = process.end("a").await;
     assert_eq!(end.cause, EndCause::Aborted { code: Some(137) });
     let took_ms = end.end_time_ms - asked_ms;
     assert!((5_000..5_200).contains(&took_ms), "killed after {took_ms} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_without_a_grace_of_its_own_has_the_specs() {
+    let machine = machine();
+    let mut process = machine.start().await;
+    process.start("a", run("ignore-term 600")).await;
+    process.runs("a").await;
+    let asked_ms = machine.clock.wall_ms();
+    process.abort("a", None).await;
+    let took_ms = process.end("a").await.end_time_ms - asked_ms;
+    assert!((2_000..2_200).contains(&took_ms), "killed after {took_ms} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_whole_set_names_runs_on_and_what_it_does_not_is_stopped() {
+    let machine = machine();
+    let mut process = machine.start().await;
+    for job in ["a", "b"] {
+        process.start(job, run("sleep 600")).await;
+        process.runs(job).await;
+    }
+    process.confirm(&["a"]).await;
+    seconds(30).await;
+    assert_eq!(machine.engine.running(machine.clock.wall_ms()), [key("a")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,7 +261,7 @@ async fn an_abort_during_a_pull_ends_the_attempt_at_once_and_nothing_ever_runs()
     let mut process = machine.start().await;
     process.start("a", order(JobSpec { image: "slow-pull".into(), ..spec("true") })).await;
     seconds(1).await;
-    process.abort("a", 5_000).await;
+    process.abort("a", Some(5_000)).await;
     assert_eq!(process.end("a").await.cause, EndCause::Aborted { code: None });
     seconds(20).await;
     assert!(machine.engine.starts().is_empty());

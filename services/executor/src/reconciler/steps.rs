@@ -193,7 +193,11 @@ impl Steps {
     /// Gets the image; `Some` is what became of the step when it could not be had.
     async fn pull(&self, task: &Task, spec: &JobSpec) -> Option<Outcome> {
         if spec.pull_policy == PullPolicy::Never {
-            let message = format!("The image {} is not on this executor, and is never pulled.", spec.image);
+            let executor = &self.surroundings.owner.executor;
+            let message = format!(
+                "Image \"{}\" is not on {executor}, and is never pulled. Nothing was run.",
+                spec.image
+            );
             return Some(self.end(task, EndCause::ImageNotFound, message, None).await);
         }
         let no_progress = Duration::from_millis(spec.clocks.pull_timeout_ms);
@@ -208,11 +212,14 @@ impl Steps {
             match pulled {
                 Ok(()) => return None,
                 Err(PullError::Permanent(text)) => {
-                    let message = format!("The image {} cannot be pulled: {text}", spec.image);
+                    tracing::info!(job_id = %task.attempt.job, image = %spec.image, reason = %text, "image cannot be had");
+                    let message = no_image(&spec.image, &self.surroundings.owner.executor, &text);
                     return Some(self.end(task, EndCause::ImageNotFound, message, None).await);
                 }
                 Err(PullError::Transient(text)) if tried + 1 == PULL_TRIES => {
-                    let message = format!("The image {} could not be pulled: {text}", spec.image);
+                    let executor = &self.surroundings.owner.executor;
+                    let message =
+                        format!("Image \"{}\" could not be pulled ({executor}): {text}", spec.image);
                     return Some(self.end(task, EndCause::ImagePullFailed, message, None).await);
                 }
                 Err(PullError::Transient(text)) => {
@@ -359,4 +366,15 @@ fn broken(error: &EngineError) -> Outcome {
 
 fn broken_disk(error: &std::io::Error) -> Outcome {
     Outcome::Broken { refused: false, message: format!("the outbox cannot be written: {error}") }
+}
+
+/// Says why an image can never be had; what is not plainly missing keeps the engine's words.
+fn no_image(image: &str, executor: &str, text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let missing = ["not found", "manifest unknown", "name unknown"].iter().any(|words| lower.contains(words));
+    if missing && !lower.contains("denied") {
+        format!("Image \"{image}\" not found ({executor}). Nothing was run.")
+    } else {
+        format!("Image \"{image}\" cannot be pulled ({executor}): {text}. Nothing was run.")
+    }
 }

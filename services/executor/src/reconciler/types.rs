@@ -33,9 +33,11 @@ pub struct Orders {
     pub full_set: bool,
     /// Attempts that are wanted; one that is known already stays as it is.
     pub starts: Vec<(AttemptRef, Order)>,
-    /// Attempts to be aborted, with the grace between SIGTERM and SIGKILL in milliseconds. They
-    /// stay wanted until their end was reported.
-    pub stops: Vec<(AttemptRef, u64)>,
+    /// Attempts to be aborted, with the grace between SIGTERM and SIGKILL in milliseconds; `None`
+    /// is the spec's. They stay wanted until their end was reported.
+    pub stops: Vec<(AttemptRef, Option<u64>)>,
+    /// Attempts that are wanted as they were told before.
+    pub confirmed: Vec<AttemptRef>,
 }
 
 /// What the session tells the reconciler.

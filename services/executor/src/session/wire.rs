@@ -8,7 +8,6 @@ use berth_api::v1;
 use berth_api::v1::session_request::{Progress as WireProgress, Report};
 use berth_api::v1::session_response::{Start, Stop};
 use berth_domain::ids::AttemptRef;
-use berth_domain::spec::DEFAULT_STOP_GRACE_MS;
 use prost_types::Timestamp;
 
 use super::ledger::Numbered;
@@ -22,9 +21,15 @@ pub(super) fn orders(message: &v1::SessionResponse) -> Option<Orders> {
     }
     Some(Orders {
         full_set: message.full_set,
-        starts: message.starts.iter().filter_map(start).collect(),
+        starts: message.starts.iter().filter(|start| start.spec.is_some()).filter_map(start).collect(),
+        confirmed: message.starts.iter().filter(|start| start.spec.is_none()).filter_map(confirmed).collect(),
         stops: message.stops.iter().filter_map(stop).collect(),
     })
+}
+
+/// A start without a spec, as in a whole set: the attempt is wanted as it was told before.
+fn confirmed(start: &Start) -> Option<AttemptRef> {
+    attempt(start.r#ref.as_ref())
 }
 
 fn start(start: &Start) -> Option<(AttemptRef, Order)> {
@@ -39,10 +44,9 @@ fn start(start: &Start) -> Option<(AttemptRef, Order)> {
     Some((attempt, order))
 }
 
-fn stop(stop: &Stop) -> Option<(AttemptRef, u64)> {
+fn stop(stop: &Stop) -> Option<(AttemptRef, Option<u64>)> {
     let grace = stop.grace_period.as_ref().map(|grace| duration_ms("grace_period", grace));
-    let grace_ms = grace.and_then(Result::ok).unwrap_or(DEFAULT_STOP_GRACE_MS);
-    Some((attempt(stop.r#ref.as_ref())?, grace_ms))
+    Some((attempt(stop.r#ref.as_ref())?, grace.and_then(Result::ok)))
 }
 
 /// Reads an attempt; `None` when it is none.

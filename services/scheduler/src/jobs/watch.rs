@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::list::{matching, parse_filter};
 use super::show::show_with;
-use crate::context::Context;
+use crate::context::{Context, stopping};
 use crate::feed::FeedEvent;
 
 /// Messages that may wait for a slow watcher.
@@ -61,8 +61,10 @@ pub fn watch(
     let watch = Watch { context, filter, out: out.clone(), position: resume.unwrap_or_default() };
     tokio::spawn(async move {
         // A watcher that goes away ends the watch even while nothing changes.
+        let stop = watch.context.stop.clone();
         let end = tokio::select! {
             () = out.closed() => return,
+            () = stop.cancelled() => Err(End::Failed(stopping())),
             end = watch.run(resume.is_some()) => end,
         };
         if let Err(End::Failed(problem)) = end {

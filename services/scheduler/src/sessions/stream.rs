@@ -9,7 +9,7 @@ use berth_api::status::Problem;
 use berth_api::v1;
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
 use berth_domain::job::{Job, JobIndex};
-use berth_store::{Change, Cursor, MAX_PAGE, Scope, StoreError};
+use berth_store::{Change, Cursor, MAX_PAGE, Position, Scope, StoreError};
 use futures::{Stream as Incoming, StreamExt};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -17,7 +17,7 @@ use tonic::Status;
 
 use super::leases::LeaseClient;
 use super::reports::{ReportError, commit_reports};
-use crate::context::Context;
+use crate::context::{Context, stopping};
 use crate::feed::FeedEvent;
 
 /// Messages that may wait for a slow executor.
@@ -38,6 +38,8 @@ enum End {
     Over,
     /// The store failed; another replica may do better.
     Store(StoreError),
+    /// This replica stops; another one goes on.
+    Stopping,
 }
 
 struct Session {
@@ -105,6 +107,7 @@ impl Session {
             }
             End::Over => session_over(),
             End::Store(error) => self.context.problem(&error),
+            End::Stopping => stopping(),
         };
         tracing::warn!(executor_id = %self.executor, session = %self.session, reason = %said, "session ended");
         // An executor that no longer listens needs no reason.
@@ -129,6 +132,7 @@ impl Session {
         loop {
             let done = tokio::select! {
                 biased;
+                () = self.context.stop.cancelled() => Err(End::Stopping),
                 message = incoming.next() => match message {
                     Some(Ok(message)) => self.receive(message).await,
                     Some(Err(_)) | None => Err(End::Closed),
@@ -159,10 +163,7 @@ impl Session {
         let (position, epoch) =
             self.context.with_image(|image| (image.position, image.leader.as_ref().map_or(0, |l| l.0)));
         v1::SessionResponse {
-            position: Some(v1::Position {
-                generation: signed(position.generation),
-                revision: signed(position.revision),
-            }),
+            position: Some(position_to_wire(position)),
             epoch: signed(epoch),
             ..v1::SessionResponse::default()
         }
@@ -300,11 +301,16 @@ impl Session {
             self.send(v1::SessionResponse { stops, ..self.stamped() }).await?;
         }
         let jobs: Vec<Job> = new.into_iter().map(|(job, _)| job).collect();
+        self.send_starts(&jobs, &self.stamped()).await
+    }
+
+    async fn send_starts(&self, jobs: &[Job], stamp: &v1::SessionResponse) -> Result<(), End> {
         for chunk in jobs.chunks(MAX_SPECS) {
             let starts = self.starts(chunk).await?;
             for (starts, jobs) in starts.chunks(MAX_STARTS).zip(chunk.chunks(MAX_STARTS)) {
                 let stops = jobs.iter().filter_map(stop).collect();
-                self.send(v1::SessionResponse { starts: starts.to_vec(), stops, ..self.stamped() }).await?;
+                let message = v1::SessionResponse { starts: starts.to_vec(), stops, ..stamp.clone() };
+                self.send(message).await?;
             }
         }
         Ok(())
@@ -323,20 +329,33 @@ impl Session {
         Ok(jobs.iter().zip(specs).map(start).collect())
     }
 
-    /// Reads everything assigned to the executor and sends it as the whole set.
+    /// Reads everything assigned to the executor and sends it as the whole set: first the specs of
+    /// what the executor was not told yet, in messages of bounded size, then the set by name.
     async fn send_full_set(&mut self) -> Result<(), End> {
-        let stamp = self.stamped();
+        // What is read after this is at least as new as the stamp says, whatever this replica's
+        // image shows; an executor that has heard more from another replica would not take less.
+        let meta = self.context.store.meta().await.map_err(End::Store)?;
+        let stamp = v1::SessionResponse {
+            position: Some(position_to_wire(meta.position)),
+            epoch: signed(meta.lock.epoch),
+            ..v1::SessionResponse::default()
+        };
         let jobs = self.assigned().await.map_err(End::Store)?;
+        let told = |job: &Job| {
+            self.told.get(&job.id).is_some_and(|(known, _)| Some(known) == job.current_attempt().as_ref())
+        };
+        let new: Vec<Job> = jobs.iter().filter(|job| !told(job)).cloned().collect();
+        self.send_starts(&new, &stamp).await?;
         self.told = jobs
             .iter()
             .filter_map(|job| Some((job.id.clone(), (job.current_attempt()?, job.abort_requested))))
             .collect();
-        let mut starts = Vec::with_capacity(jobs.len());
-        for chunk in jobs.chunks(MAX_SPECS) {
-            starts.extend(self.starts(chunk).await?);
-        }
+        let name = |job: &Job| v1::session_response::Start {
+            r#ref: Some(attempt_to_wire(&job.last_attempt())),
+            ..v1::session_response::Start::default()
+        };
+        let starts = jobs.iter().map(name).collect();
         let stops = jobs.iter().filter_map(stop).collect();
-        // The executor already has the specs of attempts it runs, but after its restart it has none.
         self.send(v1::SessionResponse { full_set: true, starts, stops, ..stamp }).await
     }
 
@@ -353,6 +372,10 @@ impl Session {
             }
         }
     }
+}
+
+fn position_to_wire(position: Position) -> v1::Position {
+    v1::Position { generation: signed(position.generation), revision: signed(position.revision) }
 }
 
 /// The stop that goes with an aborted job.

@@ -114,8 +114,12 @@ impl Cluster {
         job
     }
 
-    /// Ends a job as aborted.
+    /// Ends a job as aborted, unless its image is "stubborn".
     pub fn abort(&self, id: &str) -> Option<Job> {
+        let job = self.job(id)?;
+        if job.spec.as_ref().is_some_and(|spec| spec.image == "stubborn") {
+            return Some(job);
+        }
         self.change(id, &Step::End(JobState::Aborted, EndReason::AbortedByUser, Some(143)));
         self.job(id)
     }
