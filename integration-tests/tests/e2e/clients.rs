@@ -138,6 +138,12 @@ fn curl_reaches_the_six_routes() {
     ] {
         assert!(stats.get(name).is_some(), "{name}: {stats}");
     }
+    let waited = curl(&[&format!("{base}/v1/jobs/{id}:wait?timeout=1s")]);
+    assert_eq!(
+        (&waited["done"], &waited["job"]["state"]),
+        (&json!(false), &json!("RUNNING")),
+        "running out of time is no error"
+    );
     let aborted = curl(&["-X", "POST", &format!("{base}/jobs/{id}/abort")]);
     assert_eq!(aborted["state"], "ABORTED");
 }

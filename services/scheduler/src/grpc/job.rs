@@ -94,7 +94,8 @@ impl JobService for Jobs {
     }
 
     async fn wait_job(&self, request: Request<WaitJobRequest>) -> Result<Response<WaitJobResponse>, Status> {
-        Ok(Response::new(wait::wait(&self.context, request.into_inner()).await?))
+        let latest = deadline(request.metadata(), wait::MAX_WAIT);
+        Ok(Response::new(wait::wait(&self.context, request.into_inner(), latest).await?))
     }
 
     type WatchJobsStream = Answers<WatchJobsResponse>;

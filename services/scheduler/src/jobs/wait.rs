@@ -15,13 +15,18 @@ use crate::context::Context;
 use crate::feed::FeedEvent;
 
 /// The longest one call waits; a client that wants more asks again.
-const MAX_WAIT: Duration = Duration::from_secs(600);
+pub const MAX_WAIT: Duration = Duration::from_secs(600);
 
-/// Waits for the end of a job, or with `after` for its first change after that position.
+/// Waits for the end of a job, or with `after` for its first change after that position; at most
+/// until `latest`.
 ///
 /// # Errors
 /// Refuses an unknown job; running out of time is no error.
-pub async fn wait(context: &Context, request: v1::WaitJobRequest) -> Result<v1::WaitJobResponse, Problem> {
+pub async fn wait(
+    context: &Context,
+    request: v1::WaitJobRequest,
+    latest: Instant,
+) -> Result<v1::WaitJobResponse, Problem> {
     let id = job_id("id", &request.id)?;
     let limit = match &request.timeout {
         None => MAX_WAIT,
@@ -31,7 +36,7 @@ pub async fn wait(context: &Context, request: v1::WaitJobRequest) -> Result<v1::
             Duration::from_millis(ms).min(MAX_WAIT)
         }
     };
-    let deadline = Instant::now() + limit;
+    let deadline = latest.min(Instant::now() + limit);
     let after = request.after.as_ref().map(|after| Position {
         generation: u64::try_from(after.generation).unwrap_or(0),
         revision: u64::try_from(after.revision).unwrap_or(0),
