@@ -111,8 +111,9 @@ fn report(runs: usize, took: Duration, berth: &[Sample], direct: &[Sample]) {
     println!(
         "{runs} runs in turn; network none, image present, no warm slots; one scheduler, one executor, one client;"
     );
+    let built = if cfg!(debug_assertions) { "without" } else { "with" };
     println!(
-        "Redis on this machine, append-only file synced at every write; plaintext; program built without optimisation unless by ./run latency"
+        "Redis on this machine, append-only file synced at every write; plaintext; built {built} optimisation"
     );
     println!("{:28} {:>10} {:>10} {:>7}", "median, ms", "berth", "docker", "ratio");
     println!(

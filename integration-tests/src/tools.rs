@@ -21,12 +21,13 @@ pub fn redis_server() -> PathBuf {
     std::env::var_os("BERTH_REDIS_SERVER").map_or_else(|| tool("redis-server"), PathBuf::from)
 }
 
-/// The `berth` program, built from the tree under test.
+/// The `berth` program, built from the tree under test; optimised where this harness is.
 pub fn berth() -> &'static Path {
     static BERTH: OnceLock<PathBuf> = OnceLock::new();
     BERTH.get_or_init(|| {
         let output = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--package", "berth", "--bin", "berth", "--message-format", "json"])
+            .args(if cfg!(debug_assertions) { None } else { Some("--release") })
             .current_dir(root())
             .output()
             .expect("cargo runs");
