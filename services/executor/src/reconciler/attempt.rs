@@ -28,6 +28,9 @@ pub(super) struct Attempt {
     pub abort_grace_ms: Option<u64>,
     /// The schedulers have said that they do not want it here.
     pub dismissed: bool,
+    /// The newest whole set names it, although its order was never told to this process: it must
+    /// not be stopped for want of an order.
+    pub confirmed: bool,
     /// The schedulers have taken note of its end.
     pub noted: bool,
     pub container: Option<ContainerState>,
@@ -94,6 +97,7 @@ impl Attempt {
     pub fn dismiss(&mut self) {
         self.order = None;
         self.abort_grace_ms = None;
+        self.confirmed = false;
         self.dismissed = true;
         self.cancel.cancel();
         self.settle();

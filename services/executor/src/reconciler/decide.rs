@@ -50,7 +50,7 @@ pub(super) fn decide(key: &AttemptRef, attempt: &Attempt, rules: &Rules) -> Deci
     let assignments = only(key, assignment(attempt, fence));
     let plan = reconcile(&Situation {
         assignments: &assignments,
-        assignments_known: rules.assignments_known || attempt.dismissed,
+        assignments_known: (rules.assignments_known && !attempt.confirmed) || attempt.dismissed,
         containers: &only(key, attempt.container),
         memory: &only(key, Some(attempt.memory.clone())),
         cleanup_after_ms: rules.cleanup_after_ms,

@@ -35,6 +35,12 @@ impl Reconciler {
             }
             self.assignments_known = true;
         }
+        for key in orders.confirmed {
+            if let Some(attempt) = self.attempts.get_mut(&key).filter(|attempt| attempt.order.is_none()) {
+                attempt.confirmed = attempt.end.is_none();
+                self.touch(&key);
+            }
+        }
         for (key, order) in orders.starts {
             let attempt = self.attempts.entry(key.clone()).or_default();
             let new = attempt.order.is_none() && attempt.end.is_none();

@@ -256,6 +256,25 @@ async fn what_the_whole_set_names_runs_on_and_what_it_does_not_is_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_set_that_names_an_adopted_attempt_without_its_order_does_not_stop_it() {
+    let machine = machine();
+    let mut process = machine.start().await;
+    for job in ["a", "b"] {
+        process.start(job, run("sleep 600")).await;
+        process.runs(job).await;
+    }
+    process.crash().await;
+    let mut process = machine.start().await;
+    process.confirm(&["a"]).await;
+    seconds(30).await;
+    assert_eq!(machine.engine.running(machine.clock.wall_ms()), [key("a")]);
+    process.runs("a").await;
+    process.confirm(&[]).await;
+    seconds(1).await;
+    assert_eq!(machine.running(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_abort_during_a_pull_ends_the_attempt_at_once_and_nothing_ever_runs() {
     let machine = machine();
     let mut process = machine.start().await;
