@@ -28,3 +28,7 @@ tools *args:
 # Compare `berth run` with `docker run`
 latency *args:
     @./run latency "$@"
+
+# Submit 500 real jobs at once, three ways, and account for each
+bulk *args:
+    @./run bulk "$@"

@@ -42,8 +42,9 @@ pub fn capacity_from_wire(
         })
         .collect();
     devices.sort();
-    let well_named =
-        |gpu: &GpuDevice| !gpu.id.is_empty() && gpu.id.len() <= 128 && !gpu.id.chars().any(char::is_control);
+    let well_named = |gpu: &GpuDevice| {
+        !gpu.id.is_empty() && gpu.id.len() <= 128 && gpu.id.bytes().all(|b| b.is_ascii_graphic())
+    };
     if !devices.iter().all(well_named) || devices.windows(2).any(|pair| pair[0].id == pair[1].id) {
         return Err(Problem::field("gpus", "must each have an id of its own of at most 128 characters"));
     }

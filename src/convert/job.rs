@@ -2,7 +2,7 @@
 
 use berth_domain::ids::AttemptRef;
 use berth_domain::job::{EndReason, Job, JobState};
-use berth_domain::lifecycle::{AttemptEnd, EndCause};
+use berth_domain::lifecycle::{AttemptEnd, EndCause, shorten_message};
 use berth_domain::spec::JobSpec;
 
 use super::scalar::{attempt_from_wire, signed, timestamp, timestamp_ms};
@@ -109,7 +109,7 @@ pub fn attempt_end_from_wire(result: &v1::AttemptResult, jitter: u32) -> Result<
     Ok(AttemptEnd {
         attempt: attempt_from_wire(result.r#ref.as_ref())?,
         cause,
-        message: result.message.clone(),
+        message: shorten_message(&result.message),
         start_time_ms: result.start_time.as_ref().map(timestamp_ms),
         end_time_ms: result.end_time.as_ref().map_or(0, timestamp_ms),
         jitter,

@@ -86,33 +86,48 @@ fn logs_follow_a_running_job_to_its_end_and_nothing_is_missing() {
 }
 
 #[test]
-fn only_containers_of_this_cluster_and_executor_are_touched() {
+fn a_followed_tail_shows_the_last_lines_at_once_and_then_what_comes() {
     let cluster = small_cluster();
+    let id = cluster.shell("echo 1; echo 2; echo 3; while ! [ -e /tmp/go ]; do sleep 0.1; done; echo 4");
+    cluster.reaches(&id, &["RUNNING"]);
+    until("three lines are there", || (cluster.berth_ok(&["logs", &id]) == "1\n2\n3\n").then_some(()));
+    let mut follow = Command::new(berth_integration_tests::tools::berth());
+    follow.args(["--addr", &cluster.scheduler.grpc, "logs", "-f", "--tail", "2", &id]);
+    let mut follow = berth_integration_tests::process::Process::start("logs -f", &mut follow);
+    until("the tail is shown while the job runs", || (follow.output() == "2\n3\n").then_some(()));
+    docker::docker_ok(&["exec", &docker::containers_of(&id)[0], "touch", "/tmp/go"]);
+    follow.ended(berth_integration_tests::wait::PATIENCE);
+    until("the rest is shown", || (follow.output() == "2\n3\n4\n").then_some(()));
+}
+
+#[test]
+fn only_containers_of_this_cluster_and_executor_are_touched() {
+    let mut cluster = Cluster::start();
     let other = berth_integration_tests::tools::unique("other");
-    let foreign = docker::docker_ok(&[
-        "run",
-        "-d",
-        "--network",
-        "none",
-        "--label",
-        &format!("berth.cluster={other}"),
-        "--label",
-        "berth.executor=executor-1",
-        "--label",
-        "berth.job=x",
-        "--label",
-        "berth.attempt=1",
-        "--label",
-        "berth.epoch=1",
-        docker::IMAGE,
-        "sleep",
-        "300",
-    ]);
+    let foreign = |labels: &[(&str, &str)]| {
+        let labels: Vec<String> =
+            labels.iter().map(|(name, value)| format!("--label=berth.{name}={value}")).collect();
+        let mut arguments = vec!["run", "-d", "--network", "none"];
+        arguments.extend(labels.iter().map(String::as_str));
+        arguments.extend([docker::IMAGE, "sleep", "300"]);
+        docker::docker_ok(&arguments)
+    };
+    // Before the executor starts, so that it sees them when it looks for what it should adopt.
+    let attempt = [("job", "x"), ("attempt", "1"), ("epoch", "1")];
+    let of_another_cluster =
+        foreign(&[&[("cluster", other.as_str()), ("executor", "executor-1")], &attempt[..]].concat());
+    let of_another_executor =
+        foreign(&[&[("cluster", cluster.name.as_str()), ("executor", "executor-2")], &attempt[..]].concat());
+    cluster.add_executor("executor-1", MEDIUM, &["--cleanup-after", "0s"]);
     let id = cluster.shell("true");
     cluster.ended(&id);
-    let running = docker::inspect(&foreign)["State"]["Running"].clone();
+    cluster.restart_executor(0);
+    let id = cluster.shell("true");
+    cluster.ended(&id);
+    let running =
+        [of_another_cluster, of_another_executor].map(|id| docker::inspect(&id)["State"]["Running"].clone());
     docker::remove_containers(&other);
-    assert_eq!(running, true);
+    assert_eq!(running, [true, true]);
 }
 
 #[test]

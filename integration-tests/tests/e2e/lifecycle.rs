@@ -96,7 +96,11 @@ fn a_job_whose_image_is_still_being_pulled_can_be_aborted() {
     let job = abort(&cluster, &id);
     assert_eq!((&job["state"], &job["attempt"]), (&json!("ABORTED"), &json!(1)), "{job}");
     gate.release();
+    let again = id_of(&cluster.submit(&json!({ "image": image, "command": ["true"], "memory": "32Mi" })));
+    assert_eq!(cluster.ended(&again)["state"], "SUCCEEDED", "the image is there now");
     assert_eq!(docker::containers_of(&id), [] as [String; 0], "it never had a container");
+    drop(cluster);
+    docker_ok(&["rmi", "-f", &image]);
 }
 
 #[test]
@@ -115,10 +119,11 @@ fn a_pulled_image_runs() {
 #[test]
 fn a_running_job_is_aborted_within_its_grace() {
     let cluster = small_cluster();
-    let polite = cluster.shell("trap 'exit 7' TERM; sleep 300 & wait");
-    let stubborn = cluster.shell("trap '' TERM; sleep 300");
+    let polite = cluster.shell("trap 'exit 7' TERM; echo ready; sleep 300 & wait");
+    let stubborn = cluster.shell("trap '' TERM; echo ready; sleep 300");
     for id in [&polite, &stubborn] {
         cluster.reaches(id, &["RUNNING"]);
+        until("the trap is set", || (cluster.berth_ok(&["logs", id]) == "ready\n").then_some(()));
     }
     let job = abort(&cluster, &polite);
     assert_eq!((&job["state"], &job["exitCode"]), (&json!("ABORTED"), &json!(7)), "{job}");
@@ -135,7 +140,7 @@ fn a_running_job_is_aborted_within_its_grace() {
 fn a_job_that_runs_too_long_is_stopped() {
     let cluster = small_cluster();
     let mut body = job(&["sh", "-c", "trap 'exit 0' TERM; sleep 300 & wait"]);
-    body["runTimeout"] = json!("1s");
+    body["runTimeout"] = json!("3s");
     let job = cluster.ended(&id_of(&cluster.submit(&body)));
     assert_eq!((&job["state"], &job["endReason"]), (&json!("FAILED"), &json!("RUN_TIMEOUT")), "{job}");
 }

@@ -1,6 +1,7 @@
 //! One simulated run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ pub struct Report {
     pub expected: BTreeMap<String, JobState>,
     /// Starts of each container.
     pub starts: BTreeMap<String, u32>,
-    /// Faults that were injected.
+    /// Faults that were injected before every job had ended.
     pub faults: usize,
 }
 
@@ -96,10 +97,11 @@ pub fn run(seed: u64) -> Report {
         sim.host(name, move || executor(name, disk.clone(), engine.clone(), lives.lock().unwrap().random()));
     }
     let (acknowledged, history) = (Acknowledged::default(), History::default());
+    let all_ended = Arc::new(AtomicBool::new(false));
     let jobs = jobs(&mut rng);
-    sim.client("observer", observe(store.replica(), history.clone(), jobs.len()));
+    sim.client("observer", observe(store.replica(), history.clone(), jobs.len(), all_ended.clone()));
     sim.client("client", submit_all(jobs, acknowledged.clone()));
-    let faults = play(&mut sim, &mut rng);
+    let faults = play(&mut sim, &mut rng, &all_ended);
     let expected = acknowledged.lock().unwrap().clone();
     let starts = engines.iter().flat_map(|engine| engine.starts()).collect();
     let history = history.lock().unwrap().clone();
@@ -107,11 +109,13 @@ pub fn run(seed: u64) -> Report {
 }
 
 /// Steps through the run; crashes a process and cuts a link on the way.
-fn play(sim: &mut turmoil::Sim<'_>, rng: &mut StdRng) -> usize {
+fn play(sim: &mut turmoil::Sim<'_>, rng: &mut StdRng, all_ended: &AtomicBool) -> usize {
     let at = |rng: &mut StdRng| Duration::from_millis(rng.random_range(500..8_000));
     let (crash_at, cut_at) = (at(rng), at(rng));
-    let back_at = crash_at + Duration::from_millis(rng.random_range(100..10_000));
-    let mended_at = cut_at + Duration::from_millis(rng.random_range(100..20_000));
+    // Some outages are so long that an executor is judged lost.
+    let mut outage =
+        || Duration::from_millis(if rng.random_bool(0.3) { 60_000 } else { rng.random_range(100..20_000) });
+    let (back_at, mended_at) = (crash_at + outage(), cut_at + outage());
     let crashed = ["scheduler-1", "scheduler-2", "executor-1", "executor-2"][rng.random_range(0..4)];
     let cut = (EXECUTORS[rng.random_range(0..2)], SCHEDULERS[rng.random_range(0..2)]);
     let mut plan = vec![(crash_at, 0), (cut_at, 1), (back_at, 2), (mended_at, 3)];
@@ -126,7 +130,8 @@ fn play(sim: &mut turmoil::Sim<'_>, rng: &mut StdRng) -> usize {
                 2 => sim.bounce(crashed),
                 _ => sim.repair(cut.0, cut.1),
             }
-            faults += 1;
+            // A fault after the last end proves nothing.
+            faults += usize::from(!all_ended.load(Ordering::SeqCst));
         }
         match sim.step() {
             Ok(true) => return faults,
@@ -237,7 +242,12 @@ async fn submit(address: &str, index: usize, command: &[String]) -> Option<Strin
 }
 
 /// Follows the store's log until every job has ended.
-async fn observe(store: ModelStore, history: History, count: usize) -> turmoil::Result {
+async fn observe(
+    store: ModelStore,
+    history: History,
+    count: usize,
+    all_ended: Arc<AtomicBool>,
+) -> turmoil::Result {
     let mut position = Position::default();
     let mut ended = BTreeSet::new();
     // The first change makes the first generation.
@@ -260,6 +270,7 @@ async fn observe(store: ModelStore, history: History, count: usize) -> turmoil::
             Changes::Resync => return Err("the log was trimmed before it was read".into()),
         }
     }
+    all_ended.store(true, Ordering::SeqCst);
     // A second end of any job would follow soon.
     tokio::time::sleep(Duration::from_secs(60)).await;
     if let Changes::Entries { entries, .. } = store.changes(position, Duration::ZERO).await? {

@@ -97,6 +97,21 @@ pub enum EndCause {
     Refused,
 }
 
+/// The longest message kept of an end, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 2_048;
+
+/// Cuts a message to its limit, at a character's end, and marks the cut.
+pub fn shorten_message(message: &str) -> String {
+    if message.len() <= MAX_MESSAGE_BYTES {
+        return message.to_owned();
+    }
+    let mut end = MAX_MESSAGE_BYTES - "...".len();
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}...", &message[..end])
+}
+
 /// Why an event changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refused {

@@ -204,3 +204,21 @@ fn faults_that_are_not_the_jobs_do_not_eat_its_retries() {
     let last = apply(&job, end(&job, EndCause::ExecutorFault), 3_000).expect("the budget is used up");
     assert_eq!((last.state, last.end_reason), (JobState::Failed, Some(EndReason::ExecutorFault)));
 }
+
+#[test]
+fn a_long_message_is_cut_at_a_characters_end() {
+    let short = shorten_message(&"é".repeat(5_000));
+    assert!(short.len() <= MAX_MESSAGE_BYTES && short.ends_with("é..."), "{} bytes", short.len());
+    assert_eq!(shorten_message("short"), "short");
+}
+
+#[test]
+fn a_running_job_that_promised_one_start_is_never_put_back() {
+    let job = assigned(OnLost::Fail);
+    let running =
+        apply(&job, Event::Started { attempt: job.last_attempt(), at_ms: 2_200 }, 2_200).expect("it starts");
+    for cause in [EndCause::ImagePullFailed, EndCause::ExecutorFault] {
+        let next = apply(&running, end(&running, cause), 3_000).expect("it ends");
+        assert_eq!(next.state, JobState::Failed);
+    }
+}

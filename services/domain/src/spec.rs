@@ -106,6 +106,14 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
+    /// Estimates the size of the encoded spec from its texts, in bytes: never less than half of it.
+    pub fn approximate_bytes(&self) -> usize {
+        let pairs =
+            |map: &BTreeMap<String, String>| map.iter().map(|(k, v)| k.len() + v.len() + 8).sum::<usize>();
+        let command: usize = self.command.iter().map(|argument| argument.len() + 4).sum();
+        200 + self.image.len() + self.working_dir.len() + command + pairs(&self.env) + pairs(&self.labels)
+    }
+
     /// Names the spec by its content: SHA-256 in hexadecimal over a fixed rendering of every field.
     /// Two submits with one idempotency key are the same submit when the names are equal.
     pub fn content_hash(&self) -> String {

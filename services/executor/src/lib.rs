@@ -8,7 +8,6 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod connect;
-pub mod digest;
 pub mod disk;
 pub mod host;
 pub mod identity;

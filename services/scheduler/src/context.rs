@@ -151,8 +151,7 @@ impl Context {
     /// As the store says.
     pub async fn executors(&self) -> Result<Arc<Vec<Executor>>, StoreError> {
         let mut cached = self.executors.lock().await;
-        if let Some((at, executors)) = cached.as_ref().filter(|(at, _)| at.elapsed() < EXECUTORS_FRESH) {
-            let _ = at;
+        if let Some((_, executors)) = cached.as_ref().filter(|(at, _)| at.elapsed() < EXECUTORS_FRESH) {
             return Ok(executors.clone());
         }
         let executors = Arc::new(self.store.executors().await?);

@@ -4,14 +4,12 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use berth_store::{Change, Changes, Cursor, MAX_PAGE, Position, Scope, Store, StoreError};
+use berth_store::{Change, Changes, Cursor, MAX_PAGE, Position, Scope, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::image::Image;
 
-/// How long one read of the log waits for a change.
-const READ_WAIT: Duration = Duration::from_secs(5);
 /// The wait after a failed read.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 
@@ -48,7 +46,7 @@ async fn follow_to_gap(context: &Context) {
     loop {
         // A load may have moved the image on.
         let position = *context.applied.borrow();
-        match context.store.changes(position, READ_WAIT).await {
+        match context.store.changes(position, context.config.safety_interval).await {
             Ok(Changes::Entries { entries, position: next }) => {
                 context.note_answer();
                 if !entries.is_empty() {
@@ -92,7 +90,7 @@ fn apply(context: &Context, entries: Vec<(u64, Change)>, position: Position) {
 /// # Errors
 /// As the store says; the old image then stays.
 pub async fn load(context: &Context) -> Result<(), StoreError> {
-    let image = snapshot(context.store.as_ref()).await?;
+    let image = snapshot(context).await?;
     context.note_answer();
     {
         let mut current = context.image.write().unwrap_or_else(PoisonError::into_inner);
@@ -107,15 +105,18 @@ pub async fn load(context: &Context) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn snapshot(store: &dyn Store) -> Result<Image, StoreError> {
+async fn snapshot(context: &Context) -> Result<Image, StoreError> {
+    let store = context.store.as_ref();
     // What changes after this head while pages are read is applied again from the log.
     let meta = store.meta().await?;
+    context.clock.observe(meta.time_ms);
     let mut image = Image::default();
     image.generation_since_ms = meta.generation_since_ms;
-    image.position = store.head().await?;
+    image.position = meta.position;
     if !meta.lock.owner.is_empty() {
         image.leader = Some((meta.lock.epoch, meta.lock.scheduler_id));
     }
+    image.epoch = meta.lock.epoch;
     let executors = store.executors().await?;
     let mut scopes = vec![Scope::Pending, Scope::Delayed];
     scopes.extend(executors.iter().map(|executor| Scope::Assigned(executor.id.clone())));

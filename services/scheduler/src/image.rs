@@ -21,6 +21,8 @@ pub struct Image {
     pub position: Position,
     /// Who leads: epoch and name.
     pub leader: Option<(u64, String)>,
+    /// The newest epoch of any leader; it outlives a release of the lock.
+    pub epoch: u64,
     /// When the store's generation began, by the store's clock.
     pub generation_since_ms: u64,
     jobs: BTreeMap<JobId, Arc<Job>>,
@@ -54,6 +56,7 @@ impl Image {
             Change::JobDeleted(id) => self.remove_job(id),
             Change::Executor(executor) => self.put_executor(executor),
             Change::Leader { epoch, scheduler_id } => {
+                self.epoch = self.epoch.max(*epoch);
                 self.leader = (!scheduler_id.is_empty()).then(|| (*epoch, scheduler_id.clone()));
             }
         }
@@ -252,5 +255,13 @@ mod tests {
         assert_eq!(image.reserved[&ExecutorId::trusted("e")].cpu_millis, 100);
         image.put_job(&Job { state: JobState::Succeeded, revision: 4, ..running });
         assert_eq!(image.reserved[&ExecutorId::trusted("e")].cpu_millis, 0);
+    }
+
+    #[test]
+    fn a_release_of_the_lock_does_not_lower_the_epoch_that_executors_are_told() {
+        let mut image = Image::default();
+        image.apply(1, &Change::Leader { epoch: 7, scheduler_id: "s".into() });
+        image.apply(2, &Change::Leader { epoch: 7, scheduler_id: String::new() });
+        assert_eq!((image.epoch, image.leader), (7, None));
     }
 }

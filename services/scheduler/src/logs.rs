@@ -26,6 +26,8 @@ use crate::sessions::LogSink;
 const OUTBOUND: usize = 16;
 /// How long an executor may take to begin an upload.
 const BEGIN: Duration = Duration::from_secs(10);
+/// The most bytes that `tail_lines` keeps while it reads to the end.
+const MAX_TAIL_BYTES: usize = 4 * 1024 * 1024;
 /// The most lines `tail_lines` may ask for.
 const MAX_TAIL_LINES: i32 = 100_000;
 
@@ -100,12 +102,49 @@ async fn pipe(
     } else {
         job
     };
-    let Some(source) = source(&job, &request)? else { return Ok(()) };
+    let Some(mut source) = source(&job, &request)? else { return Ok(()) };
+    let streams = request.streams;
+    if let Some(lines) = request.tail_lines {
+        // First what there is, kept to its last lines; then, if asked for, on from there.
+        let present = Source { follow: false, ..source.clone() };
+        let mut tail = Tail::new(usize::try_from(lines).unwrap_or(0), source.offset_bytes);
+        copy(context, connect, present, |chunk| tail.take(chunk, &streams)).await?;
+        source.offset_bytes = tail.end_bytes;
+        for entry in tail.entries {
+            let message = v1::StreamJobLogsResponse { entries: vec![entry], dropped_bytes: 0 };
+            if out.send(Ok(message)).await.is_err() {
+                return Ok(());
+            }
+        }
+        if !source.follow {
+            return Ok(());
+        }
+    }
     let (chunks, received) = mpsc::channel(OUTBOUND);
     let opened = open(context, connect, source, chunks);
-    let wanted = Wanted { streams: request.streams, tail: request.tail_lines };
-    let (opened, ()) = tokio::join!(opened, forward(received, wanted, out));
+    let (opened, ()) = tokio::join!(opened, forward(received, &streams, out));
     opened
+}
+
+/// Reads a source to its end, a chunk at a time.
+async fn copy(
+    context: &Arc<Context>,
+    connect: &dyn Connect,
+    source: Source,
+    mut take: impl FnMut(v1::OpenLogsResponse),
+) -> Result<(), Problem> {
+    let (chunks, mut received) = mpsc::channel(OUTBOUND);
+    let read = async {
+        while let Some(chunk) = received.recv().await {
+            take(chunk);
+        }
+    };
+    let (opened, ()) = tokio::join!(open(context, connect, source, chunks), read);
+    opened
+}
+
+fn is_wanted(entry: &v1::LogEntry, streams: &[i32]) -> bool {
+    streams.is_empty() || streams.contains(&entry.stream)
 }
 
 /// Finds out what to read; `None` where nothing ever ran.
@@ -124,59 +163,57 @@ fn source(job: &Job, request: &v1::StreamJobLogsRequest) -> Result<Option<Source
     Ok(Some(Source { executor, attempt: latest, offset_bytes: request.offset_bytes, follow: request.follow }))
 }
 
-/// What of the output is wanted.
-struct Wanted {
-    streams: Vec<i32>,
-    tail: Option<i32>,
-}
-
-async fn forward(mut received: mpsc::Receiver<v1::OpenLogsResponse>, wanted: Wanted, out: &Writer) {
-    let mut tail = wanted.tail.map(|lines| Tail::new(usize::try_from(lines).unwrap_or(0)));
+async fn forward(mut received: mpsc::Receiver<v1::OpenLogsResponse>, streams: &[i32], out: &Writer) {
     while let Some(chunk) = received.recv().await {
-        let kept = |entry: &v1::LogEntry| wanted.streams.is_empty() || wanted.streams.contains(&entry.stream);
-        let entries: Vec<v1::LogEntry> = chunk.entries.into_iter().filter(kept).collect();
-        if let Some(tail) = &mut tail {
-            entries.into_iter().for_each(|entry| tail.push(entry));
-            continue;
-        }
+        let entries = chunk.entries.into_iter().filter(|entry| is_wanted(entry, streams)).collect();
         let message = v1::StreamJobLogsResponse { entries, dropped_bytes: chunk.dropped_bytes };
         if out.send(Ok(message)).await.is_err() {
             return;
         }
     }
-    for entry in tail.into_iter().flat_map(|tail| tail.entries) {
-        let message = v1::StreamJobLogsResponse { entries: vec![entry], dropped_bytes: 0 };
-        if out.send(Ok(message)).await.is_err() {
-            return;
-        }
-    }
 }
 
-/// The last lines of what has passed; entries are kept whole, so a little more may be kept.
+/// The last lines of what has passed, and at most `MAX_TAIL_BYTES`; entries are kept whole, so a
+/// little more may be kept.
 struct Tail {
     lines: usize,
+    bytes: usize,
     most: usize,
     entries: VecDeque<v1::LogEntry>,
+    /// Where what has passed ends, in bytes of the output.
+    end_bytes: i64,
 }
 
 impl Tail {
-    fn new(most: usize) -> Self {
-        Self { lines: 0, most, entries: VecDeque::new() }
+    fn new(most: usize, from_bytes: i64) -> Self {
+        Self { lines: 0, bytes: 0, most, entries: VecDeque::new(), end_bytes: from_bytes }
+    }
+
+    fn take(&mut self, chunk: v1::OpenLogsResponse, streams: &[i32]) {
+        for entry in chunk.entries {
+            if entry.stream() != v1::log_entry::Stream::System {
+                let length = i64::try_from(entry.data.len()).unwrap_or(0);
+                self.end_bytes = self.end_bytes.max(entry.offset_bytes.saturating_add(length));
+            }
+            if is_wanted(&entry, streams) {
+                self.push(entry);
+            }
+        }
     }
 
     fn push(&mut self, entry: v1::LogEntry) {
         self.lines += lines_of(&entry);
+        self.bytes += entry.data.len();
         self.entries.push_back(entry);
         while let Some(first) = self.entries.front() {
             let without = self.lines - lines_of(first);
-            if without < self.most {
+            let too_large = self.bytes > MAX_TAIL_BYTES && self.entries.len() > 1;
+            if without < self.most && !too_large {
                 break;
             }
             self.lines = without;
+            self.bytes -= first.data.len();
             self.entries.pop_front();
-        }
-        if self.most == 0 {
-            self.entries.clear();
         }
     }
 }
@@ -294,6 +331,14 @@ pub fn relay_source(request: &v1::OpenLogsRequest) -> Result<Source, Problem> {
     Ok(Source { executor, attempt, offset_bytes: request.offset_bytes, follow: request.follow })
 }
 
+/// Waits until nobody reads from the sink any more.
+async fn closed(sink: Option<&LogSink>) {
+    match sink {
+        Some(sink) => sink.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Delivers an upload to whoever demanded it; gives the offset after the last chunk delivered.
 ///
 /// # Errors
@@ -305,7 +350,14 @@ pub async fn receive_upload(
     use futures::StreamExt;
     let mut sink: Option<LogSink> = None;
     let mut stored_offset_bytes = 0;
-    while let Some(chunk) = upload.next().await.transpose()? {
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            // A reader that left must not leave the upload of a silent job open.
+            () = closed(sink.as_ref()) => break,
+            chunk = upload.next() => chunk.transpose()?,
+        };
+        let Some(chunk) = chunk else { break };
         if sink.is_none() {
             sink = context.sessions.take_upload(&chunk.demand_id);
         }
@@ -332,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_tail_keeps_the_last_lines() {
-        let mut tail = Tail::new(2);
+        let mut tail = Tail::new(2, 0);
         for line in ["a\n", "b\n", "c\n", "d\n"] {
             tail.push(v1::LogEntry { data: line.as_bytes().to_vec().into(), ..v1::LogEntry::default() });
         }

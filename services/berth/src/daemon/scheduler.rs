@@ -159,7 +159,12 @@ fn config(args: &Args, data_dir: &std::path::Path) -> anyhow::Result<SchedulerCo
 async fn connect(args: &Args, stop: &CancellationToken) -> anyhow::Result<Option<Arc<dyn Store>>> {
     let url =
         args.redis_url.clone().unwrap_or_else(|| format!("redis://{}:{}", args.redis_host, args.redis_port));
-    let config = RedisConfig { url, cluster: args.cluster.clone(), ..RedisConfig::default() };
+    let config = RedisConfig {
+        url,
+        cluster: args.cluster.clone(),
+        recheck: args.clocks.safety_interval,
+        ..RedisConfig::default()
+    };
     let address = config.masked_url();
     let address = address.split_once("://").map_or(address.as_str(), |(_, rest)| rest).to_owned();
     for attempt in 1_u64.. {

@@ -19,9 +19,9 @@ use super::decide::{Decision, Rules, decide};
 use super::steps::{Act, Steps, StepsParts};
 use super::types::{Command, Lease, Notice, Reportable, Snapshot};
 use crate::clock::millis;
-use crate::digest::assigned_digest;
 use crate::outbox::Stored;
 use crate::runtime::{Listed, Owner};
+use berth_domain::digest::assigned_digest;
 
 /// How long an end is remembered after the schedulers have taken note of it: a cluster that lost
 /// its newest writes is told again.
@@ -311,6 +311,8 @@ impl Reconciler {
 
     /// Forgets the attempt.
     pub(super) fn forget(&mut self, key: &AttemptRef) {
+        // Whoever still follows its output has all there will be.
+        self.steps.parts.capture.store.close(key);
         if let Some(at) = self.attempts.remove(key).and_then(|attempt| attempt.wake_at_ms) {
             self.deadlines.remove(&(at, key.clone()));
         }

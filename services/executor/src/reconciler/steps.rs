@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use berth_domain::backoff::Backoff;
 use berth_domain::ids::AttemptRef;
-use berth_domain::lifecycle::{AttemptEnd, EndCause};
+use berth_domain::lifecycle::{AttemptEnd, EndCause, shorten_message};
 use berth_domain::reconcile::{Step, Stop, StopCause};
 use berth_domain::spec::{JobSpec, PullPolicy};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -318,6 +318,8 @@ impl Steps {
     }
 
     async fn end(&self, task: &Task, cause: EndCause, message: String, seen: Option<&Inspected>) -> Outcome {
+        // An engine's words may quote a whole command.
+        let message = shorten_message(&message);
         let start_time_ms = seen.and_then(|seen| seen.started_ms).or(task.started_ms);
         let ended_ms = seen.and_then(|seen| seen.finished_ms).unwrap_or_else(|| self.parts.clock.wall_ms());
         let end = AttemptEnd {

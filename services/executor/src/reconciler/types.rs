@@ -94,7 +94,7 @@ pub enum Reportable {
 pub struct Snapshot {
     /// What is to be reported.
     pub reports: Arc<BTreeMap<AttemptRef, Reportable>>,
-    /// The digest of what is wanted here; see [`crate::digest`].
+    /// The digest of what is wanted here; see [`berth_domain::digest`].
     pub assigned_digest: u64,
     /// What the running containers were given.
     pub used: Reserved,

@@ -40,7 +40,12 @@ impl RelayService for Relay {
                     }
                 }
             };
-            let (opened, ()) = tokio::join!(logs::open_here(&context, source, chunks), forward);
+            let piped = async { tokio::join!(logs::open_here(&context, source, chunks), forward) };
+            let (opened, ()) = tokio::select! {
+                biased;
+                () = out.closed() => return,
+                piped = piped => piped,
+            };
             if let Err(problem) = opened {
                 let _ = out.send(Err(problem.into())).await;
             }

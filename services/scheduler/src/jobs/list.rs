@@ -15,6 +15,10 @@ use crate::context::Context;
 
 const DEFAULT_PAGE: usize = 50;
 const MAX_PAGE: usize = 1_000;
+/// The most specs read at once: at their largest, 2 MiB.
+const MAX_SPECS: usize = 8;
+/// A page ends once its specs have about this size, so that it fits a client's default limit of 4 MiB.
+const MAX_PAGE_BYTES: usize = 1 << 20;
 /// The most records one call looks at; a page may be short and have a token.
 const MAX_LOOKED_AT: usize = 2_000;
 
@@ -31,20 +35,34 @@ pub async fn list(context: &Context, request: v1::ListJobsRequest) -> Result<v1:
     let mut after = read_token(&request.page_token, &request.filter)?;
     let mut jobs: Vec<Job> = Vec::new();
     let mut specs: BTreeMap<JobId, JobSpec> = BTreeMap::new();
-    let mut looked_at = 0;
+    let (mut looked_at, mut bytes) = (0, 0);
     loop {
         let limit = (size - jobs.len()).min(MAX_LOOKED_AT - looked_at);
         let page = read(context, &filter, after.as_ref(), limit).await?;
-        looked_at += limit.max(page.jobs.len());
-        let found = matching(context, &filter, page.jobs).await?;
-        for (job, spec) in found {
-            if let Some(spec) = spec {
-                specs.insert(job.id.clone(), spec);
+        let count = page.jobs.len();
+        looked_at += limit.max(count);
+        let mut next = page.next;
+        let mut taken = 0;
+        // Specs are read a few at a time, so that neither the store nor the answer is strained.
+        for some in page.jobs.chunks(MAX_SPECS) {
+            taken += some.len();
+            for (job, spec) in matching(context, &filter, some.to_vec()).await? {
+                if let Some(spec) = spec {
+                    bytes += spec.approximate_bytes();
+                    specs.insert(job.id.clone(), spec);
+                }
+                jobs.push(job);
             }
-            jobs.push(job);
+            if bytes >= MAX_PAGE_BYTES {
+                break;
+            }
         }
-        after = page.next;
-        if after.is_none() || jobs.len() >= size || looked_at >= MAX_LOOKED_AT {
+        if taken < count {
+            // The rest belongs to the next page: the cursor is moved to where this one stopped.
+            next = read(context, &filter, after.as_ref(), taken).await?.next;
+        }
+        after = next;
+        if after.is_none() || jobs.len() >= size || looked_at >= MAX_LOOKED_AT || bytes >= MAX_PAGE_BYTES {
             break;
         }
     }

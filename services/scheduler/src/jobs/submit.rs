@@ -1,5 +1,6 @@
 //! Submits: checked whole, then stored; a repeat with the same key finds the first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use berth_api::convert::spec_from_wire;
@@ -13,7 +14,6 @@ use berth_store::{Call, Conflict, IdempotencyKey, MAX_MUTATIONS, Mutation, Store
 use prost::Message;
 use uuid::Uuid;
 
-use super::show::{show, show_one};
 use crate::context::Context;
 
 /// How long an idempotency key is kept.
@@ -48,7 +48,11 @@ pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<
     }
     let verdict = commit(context, std::slice::from_ref(&checked)).await.map_err(|e| context.problem(&e))?;
     let job = settled(context, &checked, verdict.first()).await?;
-    show_one(context, &job).await
+    // Shown with the spec at hand, which equals the stored one: what was stored is acknowledged
+    // even where the store cannot be read right after.
+    let specs = [(job.id.clone(), checked.spec)].into();
+    let shown = super::show::show_with(context, &[job], &specs).await?;
+    shown.into_iter().next().ok_or_else(|| Problem::Internal("a job could not be shown".to_owned()))
 }
 
 /// Submits many jobs: all are checked before any is stored; then each has its own outcome.
@@ -73,7 +77,7 @@ pub async fn batch(
     let mut results = Vec::with_capacity(items.len());
     for chunk in items.chunks(MAX_MUTATIONS) {
         match commit(context, chunk).await {
-            Ok(verdicts) => results.extend(outcomes(context, chunk, &verdicts).await?),
+            Ok(verdicts) => results.extend(outcomes(context, chunk, &verdicts).await),
             Err(error) => {
                 // Items of later chunks may still be stored; a repeat of the batch completes it.
                 let status = status_message(context.problem(&error));
@@ -86,8 +90,16 @@ pub async fn batch(
     Ok(v1::BatchSubmitJobsResponse { results })
 }
 
+fn is_key(key: &str) -> bool {
+    key.len() <= MAX_KEY_BYTES && key.bytes().all(|b| b.is_ascii_graphic())
+}
+
 fn check_all(context: &Context, request: &v1::BatchSubmitJobsRequest) -> Result<Vec<Checked>, Problem> {
     let mut violations = Vec::new();
+    if !is_key(&request.request_id) {
+        let description = format!("must be at most {MAX_KEY_BYTES} visible ASCII characters");
+        violations.push(Violation { field: "request_id".to_owned(), description });
+    }
     let mut items = Vec::with_capacity(request.requests.len());
     for (i, item) in request.requests.iter().enumerate() {
         let key =
@@ -123,8 +135,7 @@ fn check(context: &Context, request: &v1::SubmitJobRequest, key: String) -> Resu
     if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
         refuse("display_name", format!("must be at most {MAX_NAME_BYTES} bytes without control characters"));
     }
-    let visible = |key: &str| key.bytes().all(|b| b.is_ascii_graphic());
-    if key.len() > MAX_KEY_BYTES || !visible(&key) {
+    if !is_key(&request.request_id) {
         refuse("request_id", format!("must be at most {MAX_KEY_BYTES} visible ASCII characters"));
     }
     if request.array_size != 0 {
@@ -145,7 +156,7 @@ fn check(context: &Context, request: &v1::SubmitJobRequest, key: String) -> Resu
     // The namespace bounds a key: two tenants may use the same one.
     let key = (!key.is_empty()).then(|| format!("{}/{key}", spec.namespace));
     let id = match &key {
-        // Derived, so that even after the key's record is gone a repeat cannot make a second job.
+        // Derived, so that while the job is kept a repeat finds it even without the key's record.
         Some(key) => JobId::trusted(Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()).to_string()),
         None => context.job_ids.next(now_ms, context.entropy.as_ref()),
     };
@@ -208,20 +219,20 @@ fn key_conflict(id: &JobId) -> Problem {
     }
 }
 
-async fn outcomes(
-    context: &Context,
-    chunk: &[Checked],
-    verdicts: &[Verdict],
-) -> Result<Vec<ItemResult>, Problem> {
-    let mut settled_jobs = Vec::with_capacity(chunk.len());
+/// The outcomes of a chunk. Specs are left out: the client has them, and together they could be
+/// larger than a message may be.
+async fn outcomes(context: &Context, chunk: &[Checked], verdicts: &[Verdict]) -> Vec<ItemResult> {
+    let mut results = Vec::with_capacity(chunk.len());
     for (item, verdict) in chunk.iter().zip(verdicts) {
-        settled_jobs.push(settled(context, item, Some(verdict)).await);
+        let shown = match settled(context, item, Some(verdict)).await {
+            Ok(job) => super::show::show_with(context, &[job], &BTreeMap::new()).await,
+            Err(problem) => Err(problem),
+        };
+        let outcome = match shown {
+            Ok(jobs) => jobs.into_iter().next().map(Outcome::Job),
+            Err(problem) => Some(Outcome::Error(status_message(problem))),
+        };
+        results.push(ItemResult { outcome });
     }
-    let stored: Vec<Job> = settled_jobs.iter().filter_map(|job| job.as_ref().ok().cloned()).collect();
-    let mut shown = show(context, &stored).await?.into_iter();
-    let outcome = |settled: Result<Job, Problem>| match settled {
-        Ok(_) => shown.next().map(Outcome::Job),
-        Err(problem) => Some(Outcome::Error(status_message(problem))),
-    };
-    Ok(settled_jobs.into_iter().map(outcome).map(|outcome| ItemResult { outcome }).collect())
+    results
 }

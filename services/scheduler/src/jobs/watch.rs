@@ -1,5 +1,6 @@
 //! Watches jobs: their present state first, then every change in order; after a gap, `resync`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use berth_api::status::Problem;
 use berth_api::v1;
 use berth_api::v1::watch_jobs_response::{Event, Resync};
 use berth_domain::filter::Filter;
+use berth_domain::ids::JobId;
 use berth_domain::job::Job;
 use berth_store::{Change, Changes, Cursor, MAX_PAGE, Position, Scope};
 use tokio::sync::{broadcast, mpsc};
@@ -17,6 +19,8 @@ use super::show::show_with;
 use crate::context::{Context, stopping};
 use crate::feed::FeedEvent;
 
+/// The most jobs whose specs are held at once.
+const MAX_SHOWN: usize = 32;
 /// Messages that may wait for a slow watcher.
 const OUTBOUND: usize = 64;
 
@@ -42,6 +46,8 @@ struct Watch {
     out: Sender,
     /// Changes up to here have been sent.
     position: Position,
+    /// Records of the present state that are newer than `position`, by their revision.
+    ahead: BTreeMap<JobId, u64>,
 }
 
 /// Starts a watch.
@@ -58,7 +64,13 @@ pub fn watch(
     let filter = parse_filter(&request.filter)?;
     let resume = read_token(&request.resume_token)?;
     let (out, stream) = mpsc::channel(OUTBOUND);
-    let watch = Watch { context, filter, out: out.clone(), position: resume.unwrap_or_default() };
+    let watch = Watch {
+        context,
+        filter,
+        out: out.clone(),
+        position: resume.unwrap_or_default(),
+        ahead: BTreeMap::new(),
+    };
     tokio::spawn(async move {
         // A watcher that goes away ends the watch even while nothing changes.
         let stop = watch.context.stop.clone();
@@ -140,15 +152,18 @@ impl Watch {
         }
     }
 
-    async fn send_present(&self) -> Result<(), End> {
+    async fn send_present(&mut self) -> Result<(), End> {
         if let Some(id) = self.filter.only_id().and_then(|id| berth_domain::ids::JobId::parse(id).ok()) {
             let jobs = self.context.store.jobs(&[id]).await.map_err(|e| self.context.problem(&e))?;
-            return self.send_jobs(jobs.into_iter().flatten().collect(), self.position).await;
+            let jobs: Vec<Job> = jobs.into_iter().flatten().collect();
+            self.note_ahead(&jobs);
+            return self.send_jobs(jobs, self.position).await;
         }
         let mut after: Option<Cursor> = None;
         loop {
             let page = self.context.store.page(&Scope::All, after.as_ref(), MAX_PAGE).await;
             let page = page.map_err(|e| self.context.problem(&e))?;
+            self.note_ahead(&page.jobs);
             self.send_jobs(page.jobs, self.position).await?;
             after = page.next;
             if after.is_none() {
@@ -157,12 +172,19 @@ impl Watch {
         }
     }
 
+    fn note_ahead(&mut self, jobs: &[Job]) {
+        let newer = jobs.iter().filter(|job| job.revision > self.position.revision);
+        self.ahead.extend(newer.map(|job| (job.id.clone(), job.revision)));
+    }
+
     async fn send_changes(&mut self, changes: Vec<(u64, Change)>) -> Result<(), End> {
         let generation =
             self.context.with_image(|image| image.position.generation).max(self.position.generation);
         for (revision, change) in changes {
             let position = Position { generation, revision };
             match change {
+                // What the present state showed already is not shown again, least of all older.
+                Change::Job(job) if self.ahead.get(&job.id).is_some_and(|seen| *seen >= job.revision) => {}
                 Change::Job(job) => self.send_jobs(vec![*job], position).await?,
                 Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => {}
             }
@@ -172,6 +194,13 @@ impl Watch {
     }
 
     async fn send_jobs(&self, jobs: Vec<Job>, position: Position) -> Result<(), End> {
+        for jobs in jobs.chunks(MAX_SHOWN) {
+            self.send_some(jobs.to_vec(), position).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_some(&self, jobs: Vec<Job>, position: Position) -> Result<(), End> {
         let found = matching(&self.context, &self.filter, jobs).await?;
         let specs = found.iter().filter_map(|(job, spec)| Some((job.id.clone(), spec.clone()?))).collect();
         let jobs: Vec<Job> = found.into_iter().map(|(job, _)| job).collect();

@@ -93,12 +93,22 @@ async fn serve_term(
     let guard = LeaderGuard { epoch: lock.epoch, owner: lock.owner.clone() };
     let term = Term { guard, since: Instant::now(), pauses: lock.pauses, decide_until };
     let over = stop.child_token();
-    let leading = tokio::spawn(lead(context.clone(), term, over.clone()));
-    let lost = keep(context, &lock.owner, lock.epoch, &decide, stop).await;
-    over.cancel();
-    if let Err(error) = leading.await {
-        tracing::error!(%error, "leader loop ended abnormally");
-    }
+    let mut leading = tokio::spawn(lead(context.clone(), term, over.clone()));
+    let lost = tokio::select! {
+        biased;
+        // A loop that broke must not keep the lock from a replica that can lead.
+        ended = &mut leading => {
+            tracing::error!(epoch = lock.epoch, broke = ended.is_err(), "leader loop ended by itself");
+            false
+        }
+        lost = keep(context, &lock.owner, lock.epoch, &decide, stop) => {
+            over.cancel();
+            if let Err(error) = leading.await {
+                tracing::error!(%error, "leader loop ended abnormally");
+            }
+            lost
+        }
+    };
     if !lost {
         match context.store.release_lock(&lock.owner, lock.epoch).await {
             Ok(_) => tracing::info!(epoch = lock.epoch, "leader lock released"),

@@ -1,4 +1,4 @@
-//! Renews leases in batches: what comes in within a tenth of a second goes to the store together.
+//! Renews leases in batches: what comes in within 20 ms goes to the store together.
 
 use std::sync::Arc;
 use std::time::Duration;

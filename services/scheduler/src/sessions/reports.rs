@@ -111,8 +111,9 @@ async fn commit_chunk(
     for report in chunk {
         let now_ms = context.clock.now_ms();
         let decided = match jobs.get(&report.attempt.job) {
-            Some(job) => apply(job, report.event.clone(), now_ms),
-            None => Err(Refused::NotCurrent),
+            // An executor speaks for its own jobs alone.
+            Some(job) if job.executor.as_ref() == Some(executor) => apply(job, report.event.clone(), now_ms),
+            Some(_) | None => Err(Refused::NotCurrent),
         };
         match decided {
             Ok(next) => {

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_api::convert::{attempt_from_wire, attempt_to_wire, duration, signed, spec_to_wire};
 use berth_api::status::Problem;
 use berth_api::v1;
+use berth_domain::digest::assigned_digest;
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
 use berth_domain::job::{Job, JobIndex};
 use berth_store::{Change, Cursor, MAX_PAGE, Position, Scope, StoreError};
@@ -20,6 +22,11 @@ use super::reports::{ReportError, commit_reports};
 use crate::context::{Context, stopping};
 use crate::feed::FeedEvent;
 
+/// Heartbeats with another digest after which the whole set is sent again: one alone may have
+/// crossed a change on its way.
+const MAX_MISMATCHES: u32 = 2;
+/// How long the first message of a session may take.
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// Messages that may wait for a slow executor.
 const OUTBOUND: usize = 64;
 /// The most starts in one message, so that it stays well below the message limit.
@@ -50,6 +57,12 @@ struct Session {
     out: mpsc::Sender<Result<v1::SessionResponse, Status>>,
     /// What the executor has been told to run, and whether it was told to stop it.
     told: BTreeMap<JobId, (AttemptRef, bool)>,
+    /// What the last whole set was read at; older changes are part of it.
+    whole_at: Position,
+    /// Attempts whose end the executor has reported here, so that it need not be told.
+    ended_here: BTreeSet<AttemptRef>,
+    /// Heartbeats in a row whose digest of the set was another than ours.
+    mismatches: u32,
 }
 
 /// Serves a session; the first message names it.
@@ -61,13 +74,25 @@ pub async fn serve(
     leases: LeaseClient,
     mut incoming: impl Incoming<Item = Result<v1::SessionRequest, Status>> + Send + Unpin + 'static,
 ) -> Result<Stream, Problem> {
-    let first = match incoming.next().await {
-        Some(Ok(first)) => first,
-        Some(Err(_)) | None => return Err(Problem::field("session_id", "must be in a first message")),
+    let first = match tokio::time::timeout(FIRST_MESSAGE, incoming.next()).await {
+        Ok(Some(Ok(first))) => first,
+        Ok(Some(Err(_)) | None) | Err(_) => {
+            return Err(Problem::field("session_id", "must be in a first message"));
+        }
     };
     let (executor, session) = identify(&context, &first.session_id).await?;
     let (out, stream) = mpsc::channel(OUTBOUND);
-    let task = Session { context, executor, session, leases, out, told: BTreeMap::new() };
+    let task = Session {
+        context,
+        executor,
+        session,
+        leases,
+        out,
+        told: BTreeMap::new(),
+        whole_at: Position::default(),
+        ended_here: BTreeSet::new(),
+        mismatches: 0,
+    };
     tokio::spawn(task.run(first, incoming));
     Ok(stream)
 }
@@ -160,8 +185,7 @@ impl Session {
 
     /// A message without content, stamped with what it was decided from.
     fn stamped(&self) -> v1::SessionResponse {
-        let (position, epoch) =
-            self.context.with_image(|image| (image.position, image.leader.as_ref().map_or(0, |l| l.0)));
+        let (position, epoch) = self.context.with_image(|image| (image.position, image.epoch));
         v1::SessionResponse {
             position: Some(position_to_wire(position)),
             epoch: signed(epoch),
@@ -192,7 +216,16 @@ impl Session {
         }
     }
 
-    async fn heartbeat(&self, heartbeat: v1::session_request::Heartbeat) -> Result<(), End> {
+    async fn heartbeat(&mut self, heartbeat: v1::session_request::Heartbeat) -> Result<(), End> {
+        let ours = assigned_digest(self.told.values().map(|(attempt, _)| attempt));
+        self.mismatches = if heartbeat.assigned_digest == ours { 0 } else { self.mismatches + 1 };
+        if self.mismatches >= MAX_MISMATCHES {
+            tracing::warn!(executor_id = %self.executor, "executor has another set of assignments; sending it whole");
+            self.mismatches = 0;
+            // What it was told cannot be relied on, so the specs go with the set.
+            self.told.clear();
+            self.send_full_set().await?;
+        }
         if let Some(used) = heartbeat.used {
             self.context.sessions.note_used(&self.executor, used);
         }
@@ -215,15 +248,28 @@ impl Session {
 
     async fn report(&mut self, reports: &[v1::session_request::Report]) -> Result<(), End> {
         match commit_reports(&self.context, &self.executor, &self.session, reports).await {
-            Ok(report_acks) => self.send(v1::SessionResponse { report_acks, ..self.stamped() }).await,
+            Ok(report_acks) => {
+                self.note_ends(reports, &report_acks);
+                self.send(v1::SessionResponse { report_acks, ..self.stamped() }).await
+            }
             Err(ReportError::SessionOver) => Err(End::Over),
-            Err(ReportError::Store(error)) => {
-                // Unacknowledged reports are repeated; a generation that changed is read again by then.
-                tracing::warn!(executor_id = %self.executor, %error, "reports could not be committed");
-                if error.outcome_unknown() || matches!(error, StoreError::Generation { .. }) {
-                    return Err(End::Store(error));
-                }
-                Err(End::Store(error))
+            // Unacknowledged reports are repeated; where the generation changed, with the new one.
+            Err(ReportError::Store(error)) => Err(End::Store(error)),
+        }
+    }
+
+    /// Takes note of the ends that the executor knows of because it reported them.
+    fn note_ends(
+        &mut self,
+        reports: &[v1::session_request::Report],
+        acks: &[v1::session_response::ReportAck],
+    ) {
+        let settled = |number: i64| acks.iter().any(|ack| ack.number == number && ack.current);
+        for report in reports.iter().filter(|report| report.result.is_some() && settled(report.number)) {
+            if let Ok(attempt) = attempt_from_wire(report.r#ref.as_ref())
+                && self.told.get(&attempt.job).is_some_and(|(told, _)| *told == attempt)
+            {
+                self.ended_here.insert(attempt);
             }
         }
     }
@@ -231,7 +277,8 @@ impl Session {
     /// Tells the executor what changed for it.
     async fn follow(&mut self, changes: &[(u64, Change)]) -> Result<(), End> {
         let mut latest: BTreeMap<&JobId, Option<&Job>> = BTreeMap::new();
-        for (_, change) in changes {
+        let newer = changes.iter().filter(|(revision, _)| *revision > self.whole_at.revision);
+        for (_, change) in newer {
             match change {
                 Change::Job(job) => {
                     latest.insert(&job.id, Some(job));
@@ -252,7 +299,7 @@ impl Session {
         for (id, job) in latest {
             match job.and_then(|job| self.mine(job).map(|attempt| (job, attempt))) {
                 Some((job, attempt)) => starts.extend(self.news(job, attempt)),
-                None => dropped |= self.no_longer_mine(id, job),
+                None => dropped |= self.no_longer_mine(id),
             }
         }
         if dropped {
@@ -270,16 +317,10 @@ impl Session {
 
     /// Forgets a job that is not the executor's any more. `true` when the executor does not know
     /// that yet: it did not end the attempt itself.
-    fn no_longer_mine(&mut self, id: &JobId, job: Option<&Job>) -> bool {
+    fn no_longer_mine(&mut self, id: &JobId) -> bool {
         let Some((attempt, _)) = self.told.remove(id) else { return false };
         self.context.sessions.forget_phase(&self.executor, &attempt);
-        // An ended job was reported by the executor, which knows; except where nobody saw it stop.
-        let known = job.is_some_and(|job| {
-            job.state.is_terminal() && !job.stop_unconfirmed && job.last_attempt() == attempt
-        });
-        let put_back_by_report =
-            job.is_some_and(|job| !job.state.is_terminal() && job.current_attempt().is_none());
-        !(known || put_back_by_report)
+        !self.ended_here.remove(&attempt)
     }
 
     /// What is new about a job of this executor.
@@ -335,6 +376,7 @@ impl Session {
         // What is read after this is at least as new as the stamp says, whatever this replica's
         // image shows; an executor that has heard more from another replica would not take less.
         let meta = self.context.store.meta().await.map_err(End::Store)?;
+        self.whole_at = meta.position;
         let stamp = v1::SessionResponse {
             position: Some(position_to_wire(meta.position)),
             epoch: signed(meta.lock.epoch),
@@ -350,6 +392,8 @@ impl Session {
             .iter()
             .filter_map(|job| Some((job.id.clone(), (job.current_attempt()?, job.abort_requested))))
             .collect();
+        let told = &self.told;
+        self.ended_here.retain(|attempt| told.contains_key(&attempt.job));
         let name = |job: &Job| v1::session_response::Start {
             r#ref: Some(attempt_to_wire(&job.last_attempt())),
             ..v1::session_response::Start::default()

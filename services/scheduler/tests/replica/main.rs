@@ -416,3 +416,63 @@ async fn the_safety_pass_rescues_a_wake_up_that_was_lost() {
         "a waiting client is rescued too"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_large_specs_stay_small_and_show_each_job_once() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    let mut submitted = Vec::new();
+    for _ in 0..30 {
+        let large = v1::JobSpec { command: vec!["x".repeat(200 * 1024)], ..spec(1_000) };
+        submitted.push(submit(&routes, large).await.id);
+    }
+    let (mut seen, mut token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListJobsRequest { page_token: token, ..Default::default() };
+        let page =
+            JobServiceClient::new(routes.clone()).list_jobs(request).await.expect("a page").into_inner();
+        assert!(prost::Message::encoded_len(&page) < 4 << 20, "a page fits a client's default limit");
+        seen.extend(page.jobs.into_iter().map(|job| job.id));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    submitted.reverse();
+    assert_eq!(seen, submitted, "newest first, each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_executor_cannot_end_the_job_of_another() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    let mut owner = Player::join(&routes, "e1", 4_000).await;
+    let mut other = Player::join(&routes, "e2", 1).await;
+    let job = submit(&routes, spec(1_000)).await;
+    let start = owner.next_start().await;
+    let success = || Some(EndCause::Exited { code: 0, oom: false });
+    assert!(!other.report(&start, JobState::Succeeded, success()).await, "it is not its job");
+    assert!(owner.report(&start, JobState::Failed, Some(EndCause::Exited { code: 2, oom: false })).await);
+    assert_eq!(ended(&routes, &job.id).await.exit_code, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_executor_that_missed_a_start_is_told_again_after_two_heartbeats() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    let mut executor = Player::join(&routes, "e1", 4_000).await;
+    submit(&routes, spec(1_000)).await;
+    let missed = executor.next_start().await;
+    for sequence in 2..4 {
+        // The digest of nothing: as if the start had never come.
+        let heartbeat = v1::session_request::Heartbeat { sequence, ..Default::default() };
+        let session_id = executor.session_id.clone();
+        let message = v1::SessionRequest { session_id, heartbeat: Some(heartbeat), ..Default::default() };
+        executor.up.send(message).await.expect("the stream is open");
+    }
+    let again = executor.next_start().await;
+    assert_eq!((again.r#ref, again.spec.is_some()), (missed.r#ref, true));
+}

@@ -18,6 +18,9 @@ pub struct RedisConfig {
     pub connect_timeout: Duration,
     /// The longest pause between two attempts to connect again; the first is 1 ms. Default 500 ms.
     pub reconnect_max_delay: Duration,
+    /// How often a waiting reader of the log looks for itself, in case the connection that wakes it
+    /// is broken. Never needed while all goes well. Default 10 s.
+    pub recheck: Duration,
     /// How long changes stay in the log. Default 60 s.
     pub log_max_age: Duration,
     /// How many bytes of changes stay in the log. Default 64 MiB.
@@ -32,6 +35,7 @@ impl Default for RedisConfig {
             command_timeout: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(3),
             reconnect_max_delay: Duration::from_millis(500),
+            recheck: Duration::from_secs(10),
             log_max_age: Duration::from_secs(60),
             log_max_bytes: 64 * 1024 * 1024,
         }
@@ -56,6 +60,7 @@ impl fmt::Debug for RedisConfig {
             .field("command_timeout", &self.command_timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect_max_delay", &self.reconnect_max_delay)
+            .field("recheck", &self.recheck)
             .field("log_max_age", &self.log_max_age)
             .field("log_max_bytes", &self.log_max_bytes)
             .finish()

@@ -254,7 +254,7 @@ impl Store for RedisStore {
                 tokio::time::sleep(FALSE_WAKE_DELAY).await;
             }
             // Bounded, so that a broken connection of the follower delays changes but loses none.
-            let until = deadline.min(Instant::now() + BLOCK);
+            let until = deadline.min(Instant::now() + self.config.recheck);
             let woken = tokio::time::timeout_at(until, heads.wait_for(|head| *head > after)).await;
             was_woken = woken.is_ok();
         }

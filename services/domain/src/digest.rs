@@ -1,6 +1,6 @@
 //! The digest by which a scheduler and an executor notice that they disagree on what is assigned.
 
-use berth_domain::ids::AttemptRef;
+use crate::ids::AttemptRef;
 
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
@@ -18,7 +18,7 @@ fn attempt_hash(attempt: &AttemptRef) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use berth_domain::ids::JobId;
+    use crate::ids::JobId;
 
     use super::*;
 
