@@ -6,10 +6,12 @@
 
 pub mod contract;
 mod cursor;
+pub mod embedded;
 pub mod model;
 mod order;
 mod record;
 pub mod redis;
+mod rules;
 mod types;
 mod validate;
 

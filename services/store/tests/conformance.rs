@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod embedded_subject;
 mod model_subject;
 mod redis_server;
 mod redis_subject;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use berth_store::contract::{self, Subject};
 use berth_store::{Call, Store, StoreError};
+use embedded_subject::EmbeddedSubject;
 use model_subject::ModelSubject;
 use redis_subject::RedisSubject;
 
@@ -32,6 +34,15 @@ macro_rules! promises {
                 #[tokio::test(start_paused = true)]
                 async fn $name() {
                     contract::$module::$name(&ModelSubject::new()).await;
+                }
+            )*)*
+        }
+        mod embedded {
+            use super::*;
+            $($(
+                #[tokio::test]
+                async fn $name() {
+                    contract::$module::$name(&EmbeddedSubject::default()).await;
                 }
             )*)*
         }
@@ -140,6 +151,15 @@ async fn redis_answers_random_histories_as_the_model_does() {
         let redis = server.open_cluster(&format!("history-{run}")).await;
         let model = ModelSubject::new().open().await;
         contract::histories::two_stores_answer_alike(&model, &redis, seed().wrapping_add(run), 60).await;
+    }
+}
+
+#[tokio::test]
+async fn the_embedded_store_answers_random_histories_as_the_model_does() {
+    for run in 0..20 {
+        let embedded = EmbeddedSubject::default().open().await;
+        let model = ModelSubject::new().open().await;
+        contract::histories::two_stores_answer_alike(&model, &embedded, seed().wrapping_add(run), 60).await;
     }
 }
 

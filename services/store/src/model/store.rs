@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::faults::{Fate, FaultState, Faults};
-use super::log::Log;
-use super::state::{State, after};
+use super::state::State;
+use crate::rules::{Log, after};
 use crate::validate::check_call;
 use crate::{
     Call, Changes, Committed, Cursor, LeaderGuard, LeaseRenewal, LockInfo, LockRequest, Meta, Page, Position,
@@ -238,7 +238,7 @@ impl Store for ModelStore {
     }
 
     async fn renew_leases(&self, renewals: &[LeaseRenewal]) -> Result<Vec<bool>, StoreError> {
-        self.write(|state, now_ms| state.renew_leases(renewals, now_ms)).await
+        self.write(|state, now_ms| state.renew_leases(renewals, now_ms)).await?
     }
 
     async fn acquire_lock(&self, request: &LockRequest) -> Result<Option<LockInfo>, StoreError> {
@@ -256,15 +256,11 @@ impl Store for ModelStore {
     }
 
     async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<(), StoreError> {
-        self.run(|state, now_ms| {
-            let info = SchedulerInfo { heartbeat_time_ms: now_ms, ..scheduler.clone() };
-            state.schedulers.insert(info.id.clone(), (info, after(now_ms, ttl)));
-        })
-        .await
+        self.run(|state, now_ms| state.schedulers.announce(scheduler, ttl, now_ms)).await
     }
 
     async fn schedulers(&self) -> Result<Vec<SchedulerInfo>, StoreError> {
-        self.run(|state, now_ms| state.schedulers(now_ms)).await
+        self.run(|state, now_ms| state.schedulers.alive(now_ms)).await
     }
 
     fn describe(&self) -> StoreDescription {

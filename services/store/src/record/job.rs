@@ -127,7 +127,7 @@ pub(super) fn on_lost_from_record(value: i32) -> Result<OnLost, StoreError> {
     }
 }
 
-fn state_to_record(state: JobState) -> pb::JobState {
+pub(super) fn state_to_record(state: JobState) -> pb::JobState {
     match state {
         JobState::Pending => pb::JobState::Pending,
         JobState::Assigned => pb::JobState::Assigned,
@@ -138,7 +138,7 @@ fn state_to_record(state: JobState) -> pb::JobState {
     }
 }
 
-fn state_from_record(value: i32) -> Result<JobState, StoreError> {
+pub(super) fn state_from_record(value: i32) -> Result<JobState, StoreError> {
     match pb::JobState::try_from(value) {
         Ok(pb::JobState::Pending) => Ok(JobState::Pending),
         Ok(pb::JobState::Assigned) => Ok(JobState::Assigned),

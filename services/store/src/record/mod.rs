@@ -4,6 +4,7 @@
 //! (reservations, leases): those are filled in when it is read.
 
 mod change;
+mod embedded;
 mod executor;
 mod job;
 mod scheduler;
@@ -17,6 +18,10 @@ pub(crate) mod pb {
 
 pub(crate) use change::{
     change_of_deletion, change_of_executor, change_of_job, decode_log_entry, encode_change,
+};
+pub(crate) use embedded::{
+    decode_head, decode_stored_executor, decode_stored_job, decode_stored_key, encode_head,
+    encode_stored_executor, encode_stored_job, encode_stored_key,
 };
 pub(crate) use executor::{decode_executor, encode_executor};
 pub(crate) use job::{decode_job, encode_job};

@@ -1,4 +1,4 @@
-//! The change log of the model: entries of whole calls, trimmed by age and size.
+//! The change log in memory: entries of whole calls, trimmed by age and size.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,7 +19,7 @@ struct Entry {
 
 /// The log.
 #[derive(Debug, Clone)]
-pub(super) struct Log {
+pub(crate) struct Log {
     entries: VecDeque<Entry>,
     bytes: usize,
     max_age_ms: u64,
@@ -27,13 +27,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(max_age: Duration, max_bytes: usize) -> Self {
+    pub(crate) fn new(max_age: Duration, max_bytes: usize) -> Self {
         let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
         Self { entries: VecDeque::new(), bytes: 0, max_age_ms, max_bytes }
     }
 
     /// Appends the changes of one call and drops what is too old or too much; the newest stays.
-    pub(super) fn append(&mut self, changes: Vec<(u64, Change)>, now_ms: u64) {
+    pub(crate) fn append(&mut self, changes: Vec<(u64, Change)>, now_ms: u64) {
         if changes.is_empty() {
             return;
         }
@@ -54,13 +54,13 @@ impl Log {
     }
 
     /// Forgets everything: a new generation starts.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.bytes = 0;
     }
 
     /// Reads what follows a position, given the newest one.
-    pub(super) fn after(&self, after: Position, head: Position) -> Changes {
+    pub(crate) fn after(&self, after: Position, head: Position) -> Changes {
         if after.generation != head.generation || after.revision > head.revision {
             return Changes::Resync;
         }
