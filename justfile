@@ -25,6 +25,10 @@ images:
 tools *args:
     @./run tools "$@"
 
+# Run a single-machine cluster and a mixed batch of jobs on it
+demo *args:
+    @./run demo "$@"
+
 # Compare `berth run` with `docker run`
 latency *args:
     @./run latency "$@"

@@ -36,6 +36,23 @@ pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]
     exchange(stream, address, &format!("{method} {path}"), headers, body)
 }
 
+/// Posts JSON to a server that may be killed meanwhile; gives the answer if it came as a whole.
+pub fn post_if_served(address: &str, path: &str, body: &Value) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(90))).ok()?;
+    let body = body.to_string();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).ok()?;
+    let whole = all.windows(4).any(|window| window == b"\r\n\r\n");
+    let answer = whole.then(|| parse(&all))?;
+    serde_json::from_slice::<Value>(&answer.body).is_ok().then_some(answer)
+}
+
 /// Sends a request to the Docker Engine's own API and reads the whole answer.
 pub fn engine(method: &str, path: &str, body: &Value) -> Answer {
     let host = std::env::var("DOCKER_HOST").unwrap_or_default();

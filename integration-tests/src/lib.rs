@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test says what it expects")]
 
 pub mod cluster;
+pub mod dev;
 pub mod docker;
 pub mod http;
 pub mod process;

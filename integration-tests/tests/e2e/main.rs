@@ -7,6 +7,7 @@ mod bulk;
 mod clients;
 mod command_line;
 mod containers;
+mod dev;
 mod lifecycle;
 mod placement;
 mod truth;

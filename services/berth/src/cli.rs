@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::client::addresses::Addresses;
 use crate::client::connection::Connection;
-use crate::client::{abort, executors, get, health, logs, ps, run, status, submit, version, wait};
+use crate::client::{abort, demo, executors, get, health, logs, ps, run, status, submit, version, wait};
 use crate::{daemon, logging, output, values};
 
 /// Runs container jobs on a fleet of machines.
@@ -73,6 +73,10 @@ enum Command {
     Status(status::Args),
     /// Ask every address whether it serves; 0: all do, 1: some do not
     Health,
+    /// Run a whole cluster on this machine: scheduler, store and executor in one process
+    Dev(Box<daemon::dev::Args>),
+    /// Submit a mixed batch of jobs and compare how each ends with how it should
+    Demo(demo::Args),
     /// Run a scheduler replica
     Scheduler(Box<daemon::scheduler::Args>),
     /// Run an executor
@@ -97,8 +101,10 @@ pub async fn execute(cli: Cli) -> anyhow::Result<u8> {
         Connection::new(&addr, retry_for)
     };
     match cli.command {
+        Command::Dev(args) => daemon::dev::run(*args).await,
         Command::Scheduler(args) => daemon::scheduler::run(*args).await,
         Command::Executor(args) => daemon::executor::run(*args).await,
+        Command::Demo(args) => demo::execute(&connect()?, args).await,
         Command::Run(args) => run::execute(&connect()?, *args).await,
         Command::Submit(args) => submit::execute(&connect()?, args).await,
         Command::Ps(args) => ps::execute(&connect()?, args).await,

@@ -3,6 +3,7 @@
 pub mod abort;
 pub mod addresses;
 pub mod connection;
+pub mod demo;
 pub mod executors;
 pub mod get;
 pub mod health;

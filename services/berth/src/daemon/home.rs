@@ -48,6 +48,14 @@ pub fn node_id(folder: &Path) -> anyhow::Result<String> {
     Ok(id)
 }
 
+/// Names a role that nobody named: the machine's name and the beginning of the folder's identity.
+///
+/// # Errors
+/// Fails when the identity can be neither read nor written.
+pub fn default_id(folder: &Path) -> anyhow::Result<String> {
+    Ok(format!("{}-{}", host_name(), node_id(folder)?.get(..8).unwrap_or_default()))
+}
+
 /// Tells the machine's name, in characters that every id may have.
 pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -1,11 +1,15 @@
 //! The daemons: what a role needs before it runs, and how it says that it is ready. The roles
 //! themselves are other crates.
 
+pub mod dev;
 pub mod executor;
 mod home;
 mod listen;
+mod machine;
 mod ready;
+mod replica;
 pub mod scheduler;
+mod store;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

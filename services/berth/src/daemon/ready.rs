@@ -9,7 +9,7 @@ use serde::Serialize;
 /// What is said.
 #[derive(Debug, Serialize)]
 pub struct Ready<'a> {
-    /// `scheduler` or `executor`.
+    /// `scheduler`, `executor` or `dev`.
     pub role: &'a str,
     /// The role's name.
     pub id: &'a str,

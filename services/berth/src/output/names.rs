@@ -1,15 +1,25 @@
 //! Names of enum values, without their prefixes.
 
-use berth_api::v1::{EndReason, Executor, Job, JobPhase};
+use berth_api::v1::{EndReason, Executor, Job, JobPhase, JobState};
 
 /// Names a job's state.
 pub fn state(job: &Job) -> &'static str {
-    job.state().as_str_name().trim_start_matches("JOB_STATE_")
+    name_of_state(job.state())
+}
+
+/// Names a state.
+pub fn name_of_state(state: JobState) -> &'static str {
+    state.as_str_name().trim_start_matches("JOB_STATE_")
 }
 
 /// Names why a job ended; empty until it has.
 pub fn end_reason(job: &Job) -> &'static str {
-    match job.end_reason() {
+    name_of_reason(job.end_reason())
+}
+
+/// Names a reason; empty for none.
+pub fn name_of_reason(reason: EndReason) -> &'static str {
+    match reason {
         EndReason::Unspecified => "",
         reason => reason.as_str_name().trim_start_matches("END_REASON_"),
     }

@@ -123,6 +123,10 @@ impl Session {
         let mut failures = 0;
         while !stop.is_cancelled() {
             let wait = match self.once(&stop).await {
+                Ok(reason) if stop.is_cancelled() => {
+                    tracing::info!(reason, "session ended: jobs run on");
+                    return;
+                }
                 Ok(reason) => {
                     failures = 0;
                     tracing::warn!(reason, "session ended: the next scheduler is tried, jobs run on");

@@ -98,7 +98,9 @@ async fn serve_term(
         biased;
         // A loop that broke must not keep the lock from a replica that can lead.
         ended = &mut leading => {
-            tracing::error!(epoch = lock.epoch, broke = ended.is_err(), "leader loop ended by itself");
+            if ended.is_err() || !stop.is_cancelled() {
+                tracing::error!(epoch = lock.epoch, broke = ended.is_err(), "leader loop ended by itself");
+            }
             false
         }
         lost = keep(context, &lock.owner, lock.epoch, &decide, stop) => {
