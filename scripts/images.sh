@@ -1,26 +1,83 @@
 #!/bin/sh
-# Builds berth-job:local, the image that examples and tests run: busybox and our static helper.
+# Builds the images of Berth, none of which needs a registry: images.sh KIND...
 #
-# The image is labelled with a hash of all that goes into it and is left alone while that holds.
-# `./run` calls this under a lock, with TOOLS and CARGO_OUT set and busybox fetched.
+# job    berth-job:local     what examples and tests run: busybox and our static helper
+# berth  BERTH_IMAGE         berth:local by default: the program, linked statically;
+#                            BERTH_IMAGE_PROFILE (release, or dev for tests) says how it is compiled,
+#                            BERTH_CA_BUNDLE names certificates other than the machine's own
+# redis  BERTH_REDIS_IMAGE   berth-redis:local by default: redis-server, redis-cli, their libraries
+#
+# An image is labelled with a hash of all that goes into it and is left alone while that holds.
+# `./run` calls this under a lock, with TOOLS and CARGO_OUT set and busybox or redis fetched.
 set -eu
 
 cd "$(dirname -- "$0")/.."
 # shellcheck source=scripts/common.sh
 . scripts/common.sh
 
-IMAGE=berth-job:local
 LABEL=berth.image-inputs
-STAGE=$TOOLS/job-image
-ROOTFS=$STAGE/rootfs
+NOBODY=65534
+REDIS_BASE_IMAGE=redis:7.4-alpine
 
-inputs_hash() {
+# --- what the three have in common ---
+
+# Begins an empty tree; what is in it belongs to root, but for /data.
+begin_rootfs() { # KIND
+    STAGE=$TOOLS/$1-image
+    ROOTFS=$STAGE/rootfs
+    rm -rf "$STAGE"
+    mkdir -p "$ROOTFS/etc" "$ROOTFS/tmp"
+    chmod 755 "$ROOTFS" "$ROOTFS/etc"
+    chmod 1777 "$ROOTFS/tmp"
+    printf 'root:x:0:0:root:/:/bin/sh\nnobody:x:%s:%s:nobody:/:/bin/sh\n' $NOBODY $NOBODY >"$ROOTFS/etc/passwd"
+    printf 'root:x:0:\nnogroup:x:%s:\n' $NOBODY >"$ROOTFS/etc/group"
+    chmod 644 "$ROOTFS/etc/passwd" "$ROOTFS/etc/group"
+}
+
+# Packs a tree so that equal inputs give an equal layer.
+pack() { # OWNER TAR_OPTION...
+    owner=$1
+    shift
+    tar --file "$STAGE/context/rootfs.tar" --directory "$ROOTFS" --format gnu --sort name \
+        --mtime @0 --owner "$owner" --group "$owner" --numeric-owner "$@"
+}
+
+# The classic builder needs no plugin; what it prints, its deprecation notice included, matters only on failure.
+build_image() { # IMAGE DOCKERFILE HASH
+    before=$(image_field "$1" '{{.Id}}')
+    mkdir -p "$STAGE/context"
+    cp "$2" "$STAGE/context/Dockerfile"
+    pack 0 --create --exclude ./data .
+    [ ! -d "$ROOTFS/data" ] || pack $NOBODY --append ./data
+    say "images: building $1"
+    DOCKER_BUILDKIT=0 docker build --force-rm --label "$LABEL=$3" --tag "$1" "$STAGE/context" \
+        >"$STAGE/build.log" 2>&1 || {
+        cat "$STAGE/build.log" >&2
+        fail "The image $1 could not be built."
+    }
+    # The image that lost its name goes, unless a container still uses it.
+    [ -z "$before" ] || docker image rm "$before" >/dev/null 2>&1 || :
+}
+
+image_field() { # IMAGE FORMAT
+    docker image inspect --format "$2" "$1" 2>/dev/null || :
+}
+
+is_built() { # IMAGE HASH
+    [ "$(image_field "$1" "{{index .Config.Labels \"$LABEL\"}}")" = "$2" ]
+}
+
+# Hashes files by content, and what is on stdin: the same file elsewhere is the same input.
+hash_of() { # FILE...
     {
-        rustc --version
-        sha256sum scripts/images.sh deploy/job/Dockerfile deploy/job/Cargo.toml deploy/job/src/*.rs
-        sha256sum <"$TOOLS/bin/busybox"
+        cat
+        for file in "$@"; do
+            sha256sum <"$file"
+        done
     } | sha256sum | cut -c 1-16
 }
+
+# --- job ---
 
 # Compiles the helper into a directory of its own: the same program built for the workspace is not static.
 build_helper() {
@@ -29,13 +86,11 @@ build_helper() {
         -- -C target-feature=+crt-static -C strip=symbols || fail "The helper berth-job does not compile."
 }
 
-fill_rootfs() {
-    rm -rf "$STAGE"
-    mkdir -p "$ROOTFS/bin" "$ROOTFS/etc" "$ROOTFS/tmp"
-    chmod 1777 "$ROOTFS/tmp"
+fill_job() {
+    mkdir -p "$ROOTFS/bin"
     cp -L "$TOOLS/bin/busybox" "$ROOTFS/bin/busybox"
     cp "$CARGO_OUT/job-image/release/berth-job" "$ROOTFS/bin/berth-job"
-    chmod 755 "$ROOTFS/bin/busybox" "$ROOTFS/bin/berth-job"
+    chmod 755 "$ROOTFS/bin" "$ROOTFS/bin/busybox" "$ROOTFS/bin/berth-job"
     for applet in $("$ROOTFS/bin/busybox" --list); do
         [ "$applet" = busybox ] || ln -s busybox "$ROOTFS/bin/$applet"
     done
@@ -43,40 +98,130 @@ fill_rootfs() {
     for name in alloc connect echo-err exit hog limits lines write-witness; do
         ln -sf berth-job "$ROOTFS/bin/$name"
     done
-    printf 'root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' >"$ROOTFS/etc/passwd"
-    printf 'root:x:0:\nnogroup:x:65534:\n' >"$ROOTFS/etc/group"
-    chmod 644 "$ROOTFS/etc/passwd" "$ROOTFS/etc/group"
-    chmod 755 "$ROOTFS" "$ROOTFS/bin" "$ROOTFS/etc"
 }
 
-# Packs the tree so that equal inputs give an equal layer.
-pack_context() {
-    mkdir -p "$STAGE/context"
-    cp deploy/job/Dockerfile "$STAGE/context/Dockerfile"
-    tar --create --file "$STAGE/context/rootfs.tar" --directory "$ROOTFS" --format gnu --sort name \
-        --mtime @0 --owner 0 --group 0 --numeric-owner .
+image_job() {
+    hash=$(rustc --version | hash_of scripts/images.sh deploy/job/Dockerfile deploy/job/Cargo.toml \
+        deploy/job/src/*.rs "$TOOLS/bin/busybox")
+    ! is_built berth-job:local "$hash" || return 0
+    build_helper
+    begin_rootfs job
+    fill_job
+    build_image berth-job:local deploy/job/Dockerfile "$hash"
 }
 
-# The classic builder needs no plugin; what it prints, its deprecation notice included, matters only on failure.
-build_image() {
-    DOCKER_BUILDKIT=0 docker build --force-rm --label "$LABEL=$1" --tag "$IMAGE" "$STAGE/context" \
-        >"$STAGE/build.log" 2>&1 || {
-        cat "$STAGE/build.log" >&2
-        fail "The image $IMAGE could not be built."
-    }
+# --- berth ---
+
+# Compiles the static program beside the ordinary one: cargo keeps both in deps/ and shares all they
+# are linked from, but gives them one name above it, which is handed back to the ordinary one.
+build_program() { # PROFILE: sets PROGRAM
+    case $1 in
+        dev) folder=debug ;;
+        *) folder=$1 ;;
+    esac
+    product=$CARGO_OUT/$folder/berth
+    PROGRAM=$CARGO_OUT/$folder/berth-static
+    [ ! -e "$product" ] || ln -f "$product" "$product.kept"
+    built=yes
+    cargo rustc --quiet -p berth --bin berth --profile "$1" \
+        -- -C target-feature=+crt-static -C strip=symbols || built=no
+    [ "$built" = no ] || ln -f "$product" "$PROGRAM"
+    rm -f "$product"
+    [ ! -e "$product.kept" ] || mv "$product.kept" "$product"
+    [ "$built" = yes ] || fail "berth does not compile."
 }
 
-image_field() {
-    docker image inspect --format "$1" "$IMAGE" 2>/dev/null || :
+find_certificates() {
+    for bundle in "${BERTH_CA_BUNDLE:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \
+        /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem; do
+        [ ! -r "$bundle" ] || {
+            printf '%s' "$bundle"
+            return 0
+        }
+    done
 }
 
-hash=$(inputs_hash)
-[ "$(image_field "{{index .Config.Labels \"$LABEL\"}}")" != "$hash" ] || exit 0
-before=$(image_field '{{.Id}}')
-build_helper
-fill_rootfs
-pack_context
-say "images: building $IMAGE"
-build_image "$hash"
-# The image that lost its name goes, unless a container still uses it.
-[ -z "$before" ] || docker image rm "$before" >/dev/null 2>&1 || :
+image_berth() {
+    image=${BERTH_IMAGE:-berth:local}
+    say "images: compiling berth for $image"
+    build_program "${BERTH_IMAGE_PROFILE:-release}"
+    certificates=$(find_certificates)
+    hash=$(hash_of scripts/images.sh deploy/berth/Dockerfile "$PROGRAM" ${certificates:+"$certificates"} </dev/null)
+    ! is_built "$image" "$hash" || return 0
+    begin_rootfs berth
+    mkdir -p "$ROOTFS/data" "$ROOTFS/etc/ssl/certs"
+    cp "$PROGRAM" "$ROOTFS/berth"
+    [ -z "$certificates" ] || cp -L "$certificates" "$ROOTFS/etc/ssl/certs/ca-certificates.crt"
+    chmod -R u=rwX,go=rX "$ROOTFS/etc" "$ROOTFS/data"
+    chmod 755 "$ROOTFS/berth"
+    build_image "$image" deploy/berth/Dockerfile "$hash"
+}
+
+# --- redis ---
+
+# Names the program itself where target/tools/bin holds a wrapper for an unpacked one.
+redis_program() { # NAME
+    if [ -L "$TOOLS/bin/$1" ]; then readlink -f "$TOOLS/bin/$1"; else printf '%s' "$TOOLS/redis/usr/bin/$1"; fi
+}
+
+# Lists the files that a program is linked to, its loader included.
+libraries_of() { # PROGRAM
+    for directory in "$TOOLS"/redis/usr/lib/*-linux-gnu* "$TOOLS"/redis/lib/*-linux-gnu*; do
+        [ ! -d "$directory" ] || unpacked=${unpacked:+$unpacked:}$directory
+    done
+    LD_LIBRARY_PATH=${unpacked:-} ldd "$1" | awk '{ for (i = 1; i <= NF; i++) if ($i ~ /^\//) print $i }' | sort -u
+}
+
+fill_redis() {
+    mkdir -p "$ROOTFS/bin" "$ROOTFS/lib" "$ROOTFS/data"
+    for name in redis-server redis-cli; do
+        cp -L "$(redis_program "$name")" "$ROOTFS/bin/$name"
+    done
+    for file in $REDIS_LIBRARIES; do
+        case $file in
+            */ld-*)
+                mkdir -p "$ROOTFS${file%/*}"
+                cp -L "$file" "$ROOTFS$file"
+                ;;
+            *) cp -L "$file" "$ROOTFS/lib/" ;;
+        esac
+    done
+    chmod -R u=rwX,go=rX "$ROOTFS/bin" "$ROOTFS/lib" "$ROOTFS/data"
+}
+
+# Where no redis can be run on this machine, the public image's files will do.
+fill_redis_from_docker() {
+    say "images: copying redis out of the image $REDIS_BASE_IMAGE"
+    source=berth-redis-source-$$
+    docker create --name "$source" "$REDIS_BASE_IMAGE" >/dev/null ||
+        missing "redis-server is missing: it is neither on this machine, nor in its packages, nor can the image $REDIS_BASE_IMAGE be pulled."
+    docker export "$source" | tar -x -C "$ROOTFS" --exclude 'dev/*' --exclude 'proc/*' --exclude 'sys/*'
+    docker rm "$source" >/dev/null
+    mkdir -p "$ROOTFS/data"
+}
+
+image_redis() {
+    image=${BERTH_REDIS_IMAGE:-berth-redis:local}
+    if [ -x "$TOOLS/bin/redis-server" ] && [ -x "$TOOLS/bin/redis-cli" ]; then
+        server=$(redis_program redis-server)
+        client=$(redis_program redis-cli)
+        REDIS_LIBRARIES=$({ libraries_of "$server" && libraries_of "$client"; } | sort -u)
+        # shellcheck disable=SC2086 # One file a word.
+        hash=$(hash_of scripts/images.sh deploy/redis/Dockerfile "$server" "$client" $REDIS_LIBRARIES </dev/null)
+        fill=fill_redis
+    else
+        hash=$(printf '%s' "$REDIS_BASE_IMAGE" | hash_of scripts/images.sh deploy/redis/Dockerfile)
+        fill=fill_redis_from_docker
+    fi
+    ! is_built "$image" "$hash" || return 0
+    begin_rootfs redis
+    $fill
+    build_image "$image" deploy/redis/Dockerfile "$hash"
+}
+
+for kind in "$@"; do
+    case $kind in
+        job | berth | redis) "image_$kind" ;;
+        *) usage_error "There is no image \"$kind\": use job, berth or redis." ;;
+    esac
+done

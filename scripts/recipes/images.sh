@@ -1,9 +1,7 @@
 #!/bin/sh
-# images                               build berth-job:local, the image that examples and tests run
+# images                               build berth:local, berth-redis:local and berth-job:local
 
 no_options "$@"
 need_compiler
 need_docker
-setup_tools busybox
-setup_images
-json_add images '["berth-job:local"]'
+setup_fleet_images
