@@ -17,11 +17,31 @@ check:
 build:
     @./run build
 
-# Build the image that examples and tests run
+# Build the images berth:local, berth-redis:local and berth-job:local
 images:
     @./run images
 
-# Fetch redis, busybox, registry, buf, grpcurl and Python packages into target/tools
+# The same as images
+docker_build:
+    @./run docker_build
+
+# Start Redis, one scheduler and one executor in Docker
+docker_start_single:
+    @./run docker_start_single
+
+# Start a fleet in Docker: Redis, three schedulers, three executors
+docker_compose_up:
+    @./run docker_compose_up
+
+# Build the images anew after changes and recreate the fleet's containers
+docker_restart_containers:
+    @./run docker_restart_containers
+
+# Remove the fleet with its jobs, network and data
+docker_compose_down:
+    @./run docker_compose_down
+
+# Fetch redis, busybox, registry, compose, buf, grpcurl and Python packages into target/tools
 tools *args:
     @./run tools "$@"
 

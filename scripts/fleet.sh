@@ -1,0 +1,179 @@
+# shellcheck shell=sh
+# Sourced by the recipes of the fleet: which compose tool runs it, what belongs to it, who leads.
+#
+# BERTH_PROJECT (default berth-fleet) names the compose project, and the cluster too unless
+# BERTH_CLUSTER does; BERTH_COMPOSE is the compose tool to use. deploy/compose.yaml lists the rest.
+
+PROJECT=${BERTH_PROJECT:-berth-fleet}
+case $PROJECT in
+    [a-z0-9]*) ;;
+    *) usage_error "BERTH_PROJECT=$PROJECT must begin with a letter or a digit." ;;
+esac
+case $PROJECT in
+    *[!a-z0-9_-]*) usage_error "BERTH_PROJECT=$PROJECT may hold lower-case letters, digits, - and _ only." ;;
+esac
+export BERTH_CLUSTER="${BERTH_CLUSTER:-$PROJECT}"
+case ${DOCKER_HOST:-} in
+    unix://*) export BERTH_DOCKER_SOCKET="${BERTH_DOCKER_SOCKET:-${DOCKER_HOST#unix://}}" ;;
+esac
+
+# How long a fleet may take to be healthy and led.
+PATIENCE_SECONDS=${BERTH_FLEET_PATIENCE:-180}
+# shellcheck disable=SC2034 # For the recipes.
+ALL_SERVICES='redis scheduler-1 scheduler-2 scheduler-3 executor-1 executor-2 executor-3'
+
+# --- the compose tool ---
+
+# Prefers what the machine has, and fetches one where it has none.
+find_compose() {
+    if [ -n "${BERTH_COMPOSE:-}" ]; then
+        compose_tool=$BERTH_COMPOSE
+    elif docker compose version >/dev/null 2>&1; then
+        compose_tool='docker compose'
+    elif docker-compose version >/dev/null 2>&1; then
+        compose_tool=docker-compose
+    else
+        setup_tools compose
+        compose_tool=$TOOLS/bin/docker-compose
+    fi
+    compose_version=$(run_compose version --short 2>/dev/null) || missing "\"$compose_tool\" is not a working Docker Compose."
+    json_add compose "$(json_text "$compose_version")"
+}
+
+run_compose() {
+    if [ "$compose_tool" = 'docker compose' ]; then docker compose "$@"; else "$compose_tool" "$@"; fi
+}
+
+# Runs compose on the fleet; what it tells of its progress matters only where it fails.
+compose() {
+    mkdir -p "$REPORTS"
+    # shellcheck disable=SC2154 # run sets it.
+    compose_log=$REPORTS/$recipe-compose.log
+    run_compose --project-name "$PROJECT" --file deploy/compose.yaml "$@" >"$compose_log" 2>&1 || {
+        tail -n 20 "$compose_log" >&2
+        if grep -qiE 'port is already allocated|address already in use' "$compose_log"; then
+            say "Another program uses a port of the fleet: stop it, or set BERTH_HTTP_1..3 and BERTH_GRPC_1..3 (0 takes a free one)."
+        fi
+        fail "Docker Compose could not do it (\"$compose_tool\")."
+    }
+}
+
+# --- what belongs to the fleet, whichever tool brought it up ---
+
+# Lists the containers of the project, or of some of its services, running or not.
+containers() { # [SERVICE...]
+    if [ $# -eq 0 ]; then
+        docker ps --all --quiet --filter "label=com.docker.compose.project=$PROJECT"
+    else
+        for service in "$@"; do
+            docker ps --all --quiet --filter "label=com.docker.compose.project=$PROJECT" \
+                --filter "label=com.docker.compose.service=$service"
+        done
+    fi
+}
+
+# Lists the services of the project that have a container.
+present_services() {
+    docker ps --all --filter "label=com.docker.compose.project=$PROJECT" \
+        --format '{{.Label "com.docker.compose.service"}}' | sort -u
+}
+
+# Stops and removes containers, their anonymous volumes too.
+remove_containers() { # CONTAINER...
+    [ $# -gt 0 ] || return 0
+    docker stop --time 10 "$@" >/dev/null
+    docker rm --force --volumes "$@" >/dev/null
+}
+
+# --- waiting ---
+
+# Lists those services of the given ones that are not healthy yet, with their state.
+unhealthy() { # SERVICE...
+    for service in "$@"; do
+        state=$(docker ps --all --filter "label=com.docker.compose.project=$PROJECT" \
+            --filter "label=com.docker.compose.service=$service" --format '{{.Status}}')
+        case $state in
+            *'(healthy)'*) ;;
+            *) printf '%s: %s\n' "$service" "${state:-not there}" ;;
+        esac
+    done
+}
+
+# Names the scheduler that leads, as the first scheduler that answers knows it; nothing if none does.
+leader() {
+    for container in $(containers scheduler-1 scheduler-2 scheduler-3); do
+        answer=$(docker exec "$container" /berth --retry-for 0s status --output json 2>/dev/null) || continue
+        printf '%s' "$answer" | tr -d ' \n' | sed -n 's/.*"leader":{[^}]*"schedulerId":"\([^"]*\)".*/\1/p'
+        return 0
+    done
+}
+
+# Waits until the given services are healthy and one of the schedulers leads: sets LEADER.
+wait_until_ready() { # SERVICE...
+    end=$(($(date +%s) + PATIENCE_SECONDS))
+    while :; do
+        waiting=$(unhealthy "$@")
+        LEADER=
+        [ -n "$waiting" ] || LEADER=$(leader)
+        [ -z "$LEADER" ] || return 0
+        [ "$(date +%s)" -lt "$end" ] || break
+        sleep 0.5
+    done
+    say "After $PATIENCE_SECONDS s the fleet is not ready: ${waiting:-no scheduler leads}"
+    for service in $(printf '%s' "$waiting" | cut -d : -f 1); do
+        for container in $(containers "$service"); do
+            say "--- the last lines of $service"
+            docker logs --tail 10 "$container" >&2 || :
+        done
+    done
+    fail "The fleet is not ready; ./run docker_compose_down removes it."
+}
+
+# --- telling ---
+
+# Where a port of a service is published on the host.
+published() { # SERVICE PORT
+    docker port "$(containers "$1")" "$2/tcp" 2>/dev/null | head -n 1
+}
+
+# Prints what is up and where, and adds the same to the closing line.
+tell_fleet() { # SERVICE...
+    schedulers_json='' executors_json='' addresses='' first=''
+    printf '%-12s %-9s %-22s %-22s %s\n' SERVICE STATE REST GRPC ''
+    for service in "$@"; do
+        case $service in
+            scheduler-*)
+                http=$(published "$service" 8080)
+                grpc=$(published "$service" 50051)
+                first=${first:-$http}
+                addresses=${addresses:+$addresses,}$grpc
+                schedulers_json="$schedulers_json${schedulers_json:+,}{\"id\":\"$service\",\"http\":\"$http\",\"grpc\":\"$grpc\"}"
+                printf '%-12s %-9s %-22s %-22s %s\n' "$service" healthy "http://$http" "$grpc" \
+                    "$([ "$service" != "$LEADER" ] || echo leads)"
+                ;;
+            executor-*)
+                executors_json="$executors_json${executors_json:+,}\"$service\""
+                printf '%-12s %s\n' "$service" healthy
+                ;;
+            *) printf '%-12s %s\n' "$service" healthy ;;
+        esac
+    done
+    json_add project "$(json_text "$PROJECT")"
+    json_add cluster "$(json_text "$BERTH_CLUSTER")"
+    json_add leader "$(json_text "$LEADER")"
+    json_add schedulers "[$schedulers_json]"
+    json_add executors "[$executors_json]"
+    any=$(docker inspect --format '{{.Name}}' "$(containers scheduler-1)")
+    cat <<END
+
+Next:
+  curl -s http://$first/jobs -d '{"image": "berth-job:local", "command": ["echo", "hello"]}'
+  curl -s http://$first/jobs
+  docker exec ${any#/} /berth run berth-job:local echo hello
+  docker exec ${any#/} /berth executors
+  ./run docker_restart_containers    after a change of the code
+  ./run docker_compose_down          to remove it all
+A berth on this machine reaches it by BERTH_ADDR=$addresses
+
+END
+}

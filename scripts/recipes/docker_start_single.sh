@@ -1,0 +1,22 @@
+#!/bin/sh
+# docker_start_single                  start Redis, one scheduler and one executor in Docker
+
+# shellcheck source=scripts/fleet.sh
+. scripts/fleet.sh
+no_options "$@"
+need_compiler
+need_docker
+find_compose
+setup_fleet_images
+single='redis scheduler-1 executor-1'
+export BERTH_FLEET_SCHEDULERS=scheduler-1:50051
+say "fleet: starting $PROJECT, the smallest one"
+# shellcheck disable=SC2046,SC2086 # One container or service a word.
+{
+    # What a larger fleet of the same project has more.
+    remove_containers $(containers scheduler-2 scheduler-3 executor-2 executor-3)
+    compose up --detach $single
+    say "fleet: waiting until all are healthy and the scheduler leads"
+    wait_until_ready $single
+    tell_fleet $single
+}
