@@ -41,6 +41,10 @@ docker_restart_containers:
 docker_compose_down:
     @./run docker_compose_down
 
+# Run the end-to-end tests, and those of fleets from the release images
+test_e2e:
+    @./run test_e2e
+
 # Fetch redis, busybox, registry, compose, buf, grpcurl and Python packages into target/tools
 tools *args:
     @./run tools "$@"

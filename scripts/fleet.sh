@@ -46,14 +46,13 @@ run_compose() {
 
 # Runs compose on the fleet; what it tells of its progress matters only where it fails.
 compose() {
-    mkdir -p "$REPORTS"
-    # shellcheck disable=SC2154 # run sets it.
-    compose_log=$REPORTS/$recipe-compose.log
-    run_compose --project-name "$PROJECT" --file deploy/compose.yaml "$@" >"$compose_log" 2>&1 || {
-        tail -n 20 "$compose_log" >&2
-        if grep -qiE 'port is already allocated|address already in use' "$compose_log"; then
-            say "Another program uses a port of the fleet: stop it, or set BERTH_HTTP_1..3 and BERTH_GRPC_1..3 (0 takes a free one)."
-        fi
+    compose_says=$(run_compose --project-name "$PROJECT" --file deploy/compose.yaml "$@" 2>&1) || {
+        printf '%s\n' "$compose_says" | tail -n 20 >&2
+        case $compose_says in
+            *'port is already allocated'* | *'address already in use'*)
+                say "Another program uses a port of the fleet: stop it, or set BERTH_HTTP_1..3 and BERTH_GRPC_1..3 (0 takes a free one)."
+                ;;
+        esac
         fail "Docker Compose could not do it (\"$compose_tool\")."
     }
 }

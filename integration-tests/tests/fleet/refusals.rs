@@ -1,0 +1,35 @@
+//! What the recipes of the fleet refuse, and by which exit code.
+
+use serde_json::json;
+
+use crate::fleet::{Fleet, closing_line, compose_v2, run, text};
+
+#[test]
+fn a_fleet_that_is_not_there_cannot_be_restarted() {
+    let fleet = Fleet::new(compose_v2());
+    let output = fleet.run("docker_restart_containers", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(closing_line(&output)["ok"], json!(false));
+    assert!(text(&output.stderr).contains("./run docker_compose_up"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_compose_tool_that_does_not_work_is_a_missing_tool() {
+    let output = Fleet::new("/nowhere/docker-compose".into()).run("docker_compose_up", &[]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(text(&output.stderr).contains("/nowhere/docker-compose"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_project_that_compose_would_refuse_is_refused_before_anything_is_built() {
+    for name in ["-x", "Fleet", "a b"] {
+        let output = run("docker_compose_up").env("BERTH_PROJECT", name).output().expect("./run runs");
+        assert_eq!(output.status.code(), Some(2), "{name:?}: {}", text(&output.stderr));
+    }
+    for recipe in
+        ["docker_compose_up", "docker_compose_down", "docker_start_single", "docker_restart_containers"]
+    {
+        let output = run(recipe).arg("--now").output().expect("./run runs");
+        assert_eq!(output.status.code(), Some(2), "{recipe}: {}", text(&output.stderr));
+    }
+}
