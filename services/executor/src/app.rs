@@ -22,7 +22,7 @@ use crate::logs::{Capture, LogStore};
 use crate::outbox::{Outbox, Stored};
 use crate::random::Random;
 use crate::reconciler::{Lease, Parts, Reconciler, Snapshot, StepsParts};
-use crate::runtime::{ContainerName, EngineState, Listed, Owner, Runtime};
+use crate::runtime::{ContainerName, EngineError, EngineState, Listed, Owner, Runtime};
 use crate::session::{Ready, Session, SessionParts};
 
 /// Commands waiting for the reconciler.
@@ -182,7 +182,7 @@ fn assemble(
 /// boot and never started is removed: it will be made again if it is still wanted. `None` when the
 /// executor is stopped before the engine answers.
 async fn adopt(deps: &Deps, owner: &Owner, stop: &CancellationToken) -> Option<Vec<Listed>> {
-    let mut failures = 0;
+    let (mut failures, mut last) = (0, None);
     loop {
         match deps.runtime.list(owner).await {
             Ok(listed) => {
@@ -204,7 +204,11 @@ async fn adopt(deps: &Deps, owner: &Owner, stop: &CancellationToken) -> Option<V
                 return Some(adopted);
             }
             Err(error) => {
-                tracing::warn!(reason = %error, "the containers cannot be listed: waiting for the container engine");
+                // What lasts is told once; that the engine is out of reach, by the runtime itself.
+                if last.as_ref() != Some(&error) && !matches!(error, EngineError::Unreachable(_)) {
+                    tracing::warn!(reason = %error, "the containers cannot be listed: waiting for the container engine");
+                }
+                last = Some(error);
                 let wait_ms = ENGINE_RETRY.wait_ms(failures, deps.random.next_u32());
                 failures += 1;
                 tokio::select! {

@@ -256,5 +256,5 @@ async fn only_containers_of_this_executor_are_listed() {
 async fn an_engine_that_is_not_there_is_no_answer() {
     let host = Some("unix:///nonexistent/docker.sock".to_owned());
     let runtime = DockerRuntime::new(DockerSettings { host });
-    assert!(matches!(runtime.list(&owner()).await, Err(EngineError::Unavailable(_))));
+    assert!(matches!(runtime.list(&owner()).await, Err(EngineError::Unreachable(_))));
 }

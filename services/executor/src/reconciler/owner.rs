@@ -20,7 +20,7 @@ use super::steps::{Act, Steps, StepsParts};
 use super::types::{Command, Lease, Notice, Reportable, Snapshot};
 use crate::clock::millis;
 use crate::outbox::Stored;
-use crate::runtime::{Listed, Owner};
+use crate::runtime::{EngineError, Listed, Owner};
 use berth_domain::digest::assigned_digest;
 
 /// How long an end is remembered after the schedulers have taken note of it: a cluster that lost
@@ -233,11 +233,10 @@ impl Reconciler {
                 }
             }
             Notice::Listed(turn, listed) => self.listed(turn, listed),
-            Notice::ListFailed(reason) => {
-                tracing::warn!(
-                    reason,
-                    "the containers cannot be listed: the container engine does not answer"
-                );
+            // The runtime has said so itself, once.
+            Notice::ListFailed(EngineError::Unreachable(_)) => {}
+            Notice::ListFailed(error) => {
+                tracing::warn!(reason = %error, "the containers cannot be listed");
             }
         }
     }
@@ -249,7 +248,7 @@ impl Reconciler {
         self.tasks.spawn(async move {
             let notice = match steps.parts.runtime.list(&steps.surroundings.owner).await {
                 Ok(listed) => Notice::Listed(turn, listed),
-                Err(error) => Notice::ListFailed(error.to_string()),
+                Err(error) => Notice::ListFailed(error),
             };
             let _ = notify.send(notice).await;
             if sweep && let Err(error) = steps.parts.capture.store.sweep().await {

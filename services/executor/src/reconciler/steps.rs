@@ -22,7 +22,7 @@ use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::runtime::{
     ContainerPlan, CreateError, Delivery, EngineError, EngineState, Inspected, PullError, PullProgress,
-    Runtime, Signal, StartError,
+    Runtime, Signal, StartError, tagged,
 };
 
 /// How often an engine may say no to one attempt before the attempt ends as a fault of the executor.
@@ -258,7 +258,9 @@ impl Steps {
                 let message = format!("The container engine failed: {message}");
                 self.end(task, EndCause::ExecutorFault, message, None).await
             }
-            EngineError::Failed(_) | EngineError::Unavailable(_) => broken(&error),
+            EngineError::Failed(_) | EngineError::Unavailable(_) | EngineError::Unreachable(_) => {
+                broken(&error)
+            }
         }
     }
 
@@ -359,11 +361,14 @@ impl Steps {
 }
 
 fn broken(error: &EngineError) -> Outcome {
-    let refused = match error {
-        EngineError::Failed(_) => true,
-        EngineError::Unavailable(_) => false,
-    };
-    Outcome::Broken { refused, message: error.to_string() }
+    match error {
+        EngineError::Failed(_) => Outcome::Broken { refused: true, message: error.to_string() },
+        EngineError::Unavailable(_) => Outcome::Broken { refused: false, message: error.to_string() },
+        // The runtime has said why, once for all attempts.
+        EngineError::Unreachable(_) => {
+            Outcome::Broken { refused: false, message: "the container engine is out of reach".to_owned() }
+        }
+    }
 }
 
 fn broken_disk(error: &std::io::Error) -> Outcome {
@@ -372,10 +377,16 @@ fn broken_disk(error: &std::io::Error) -> Outcome {
 
 /// Says why an image can never be had; what is not plainly missing keeps the engine's words.
 fn no_image(image: &str, executor: &str, text: &str) -> String {
+    let image = tagged(image);
     let lower = text.to_ascii_lowercase();
     let missing = ["not found", "manifest unknown", "name unknown"].iter().any(|words| lower.contains(words));
     if missing && !lower.contains("denied") {
         format!("Image \"{image}\" not found ({executor}). Nothing was run.")
+    } else if lower.contains("repository does not exist or may require") {
+        // Docker Hub does not tell a private image from none.
+        format!(
+            "Image \"{image}\" not found ({executor}), or it needs a docker login there. Nothing was run."
+        )
     } else {
         format!("Image \"{image}\" cannot be pulled ({executor}): {text}. Nothing was run.")
     }

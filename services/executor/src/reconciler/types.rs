@@ -11,7 +11,7 @@ use berth_domain::spec::JobSpec;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::runtime::{Inspected, Listed};
+use crate::runtime::{EngineError, Inspected, Listed};
 
 /// What the schedulers want to be run in one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,5 +189,5 @@ pub(super) enum Notice {
     /// All containers, asked for in the given turn.
     Listed(u64, Vec<Listed>),
     /// The list could not be had.
-    ListFailed(String),
+    ListFailed(EngineError),
 }

@@ -205,6 +205,10 @@ pub struct OutputLine {
 /// Says why an engine did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EngineError {
+    /// The engine was not reached: nothing was asked of it, and asking again may help. A sentence
+    /// that says where it was looked for, why it was not found, and what to do.
+    #[error("{0}")]
+    Unreachable(String),
     /// The engine did not answer: nothing is known, and asking again may help.
     #[error("the container engine does not answer: {0}")]
     Unavailable(String),
@@ -257,6 +261,12 @@ pub enum PullError {
     Transient(String),
 }
 
+/// Writes an image reference with its tag: one that has neither tag nor digest means `latest`.
+pub fn tagged(image: &str) -> String {
+    let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
+    if name.contains(':') || image.contains('@') { image.to_owned() } else { format!("{image}:latest") }
+}
+
 /// Makes the labels of an attempt's container.
 pub fn attempt_labels(
     owner: &Owner,
@@ -285,4 +295,17 @@ pub fn attempt_of_labels<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Option<At
         number: get(labels::ATTEMPT)?.parse().ok()?,
         epoch: get(labels::EPOCH)?.parse().ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_a_tag_is_the_latest() {
+        assert_eq!(tagged("busybox"), "busybox:latest");
+        assert_eq!(tagged("host:5000/a/b"), "host:5000/a/b:latest");
+        assert_eq!(tagged("host:5000/a/b:1"), "host:5000/a/b:1");
+        assert_eq!(tagged("a@sha256:00"), "a@sha256:00");
+    }
 }

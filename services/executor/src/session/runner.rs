@@ -224,7 +224,7 @@ impl Session {
         if self.last_problem == problem {
             tracing::debug!(reason = problem, "still not registered");
         } else {
-            tracing::warn!(reason = problem, "not registered: tried again until it works");
+            tracing::warn!(reason = %problem, "not registered: tried again until it works");
             problem.clone_into(&mut self.last_problem);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use futures::stream::{BoxStream, StreamExt};
 use tokio::sync::{OnceCell, watch};
 
 use super::errors::{self, Answer, answer};
+use super::reach::Reach;
 use super::{create, output, pull, seen};
 use crate::runtime::{
     ContainerName, ContainerPlan, CreateError, Delivery, EngineError, Inspected, Listed, OutputLine, Owner,
@@ -26,6 +28,8 @@ use crate::runtime::{
 const SHORT: Duration = Duration::from_secs(15);
 /// Deadline of calls that work.
 const LONG: Duration = Duration::from_secs(90);
+/// Where the engine is when nobody says otherwise.
+const USUAL_HOST: &str = "unix:///var/run/docker.sock";
 
 /// Where the engine is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,14 +47,15 @@ struct Engine {
 /// A Docker Engine. It is connected to at the first call, and again at the
 /// next one while it does not answer.
 pub struct DockerRuntime {
-    settings: DockerSettings,
+    reach: Arc<Reach>,
     engine: OnceCell<Engine>,
 }
 
 impl DockerRuntime {
     /// Makes a client that connects at its first call.
     pub fn new(settings: DockerSettings) -> Self {
-        Self { settings, engine: OnceCell::new() }
+        let host = settings.host.unwrap_or_else(|| USUAL_HOST.to_owned());
+        Self { reach: Arc::new(Reach::new(host)), engine: OnceCell::new() }
     }
 
     async fn engine(&self) -> Result<&Engine, EngineError> {
@@ -62,17 +67,17 @@ impl DockerRuntime {
     }
 
     async fn connect(&self) -> Result<Engine, EngineError> {
-        let host = self.settings.host.as_deref().unwrap_or("unix:///var/run/docker.sock");
-        let unreachable = |error: Error| match answer(&error) {
-            Answer::Status(_, text) | Answer::None(text) => {
-                EngineError::Unavailable(format!("{host}: {text}"))
-            }
+        let host = self.reach.host();
+        let unanswered = |error: Error| match self.reach.judge(&error) {
+            EngineError::Failed(text) => EngineError::Unavailable(format!("{host}: {text}")),
+            other => other,
         };
-        let docker = Docker::connect_with_host(host).map_err(unreachable)?;
-        let negotiated = timed(SHORT, docker.negotiate_version()).await?.map_err(unreachable)?;
+        let docker = Docker::connect_with_host(host).map_err(unanswered)?;
+        let negotiated = timed(SHORT, docker.negotiate_version()).await?.map_err(unanswered)?;
         let version = negotiated.client_version().to_string();
         let negotiated = negotiated.with_request_modifier(move |request| versioned(&version, request));
-        let info = timed(SHORT, negotiated.info()).await?.map_err(unreachable)?;
+        let info = timed(SHORT, negotiated.info()).await?.map_err(unanswered)?;
+        self.reach.answered();
         // "N/A" is what an engine says that cannot run the init it is configured with.
         let has_init = info.init_commit.and_then(|commit| commit.id).is_none_or(|id| id != "N/A");
         if !has_init {
@@ -87,12 +92,31 @@ impl DockerRuntime {
         Ok(Engine { docker: negotiated, has_init })
     }
 
+    /// Makes a call with a deadline. An engine that was not reached is the outer error; what it
+    /// answered, or broke off, is the inner one.
+    async fn call<T>(
+        &self,
+        deadline: Duration,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Result<T, Error>, EngineError> {
+        let outcome = timed(deadline, call).await?;
+        match &outcome {
+            Ok(_) => self.reach.answered(),
+            Err(error) => {
+                if let unreachable @ EngineError::Unreachable(_) = self.reach.judge(error) {
+                    return Err(unreachable);
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
     /// After a name was taken: says whether the container that has it is the very one that is
     /// wanted.
     async fn is_same(&self, plan: &ContainerPlan) -> Result<bool, EngineError> {
         let docker = self.docker().await?;
         let look = docker.inspect_container(plan.name.as_str(), None::<InspectContainerOptions>);
-        let found = timed(SHORT, look).await?.map_err(|error| errors::engine(&error))?;
+        let found = self.call(SHORT, look).await?.map_err(|error| errors::engine(&error))?;
         let found: BTreeMap<_, _> =
             found.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
         let identity = [labels::CLUSTER, labels::EXECUTOR, labels::JOB, labels::ATTEMPT, labels::EPOCH];
@@ -130,14 +154,14 @@ impl Runtime for DockerRuntime {
         let filters = HashMap::from([("label".to_owned(), ours)]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let docker = self.docker().await?;
-        let list = timed(LONG, docker.list_containers(Some(options))).await?;
+        let list = self.call(LONG, docker.list_containers(Some(options))).await?;
         let list = list.map_err(|error| errors::engine(&error))?;
         Ok(list.iter().filter_map(seen::listed).collect())
     }
 
     async fn images(&self) -> Result<Vec<String>, EngineError> {
         let docker = self.docker().await?;
-        let list = timed(SHORT, docker.list_images(None::<ListImagesOptions>)).await?;
+        let list = self.call(SHORT, docker.list_images(None::<ListImagesOptions>)).await?;
         let list = list.map_err(|error| errors::engine(&error))?;
         let mut tags: Vec<String> = list.into_iter().flat_map(|image| image.repo_tags).collect();
         tags.sort();
@@ -153,7 +177,7 @@ impl Runtime for DockerRuntime {
         let engine = self.engine().await?;
         let options = CreateContainerOptionsBuilder::default().name(plan.name.as_str()).build();
         let body = create::body(plan, engine.has_init);
-        let created = timed(LONG, engine.docker.create_container(Some(options), body)).await?;
+        let created = self.call(LONG, engine.docker.create_container(Some(options), body)).await?;
         let Err(error) = created else { return Ok(()) };
         match answer(&error) {
             Answer::Status(404, text) if text.to_ascii_lowercase().contains("no such image") => {
@@ -179,7 +203,7 @@ impl Runtime for DockerRuntime {
     async fn start(&self, container: &ContainerName) -> Result<(), StartError> {
         let docker = self.docker().await?;
         let start = docker.start_container(container.as_str(), None::<StartContainerOptions>);
-        timed(LONG, start).await?.map_err(|error| errors::start(&error))
+        self.call(LONG, start).await?.map_err(|error| errors::start(&error))
     }
 
     async fn wait(&self, container: &ContainerName) -> Result<(), EngineError> {
@@ -193,7 +217,7 @@ impl Runtime for DockerRuntime {
             Some(Ok(_) | Err(Error::DockerContainerWaitError { .. })) => Ok(()),
             Some(Err(error)) => match answer(&error) {
                 Answer::Status(404, _) => Ok(()),
-                Answer::Status(..) | Answer::None(_) => Err(errors::engine(&error)),
+                Answer::Status(..) | Answer::None(_) => Err(self.reach.judge(&error)),
             },
             None => Err(EngineError::Unavailable("the wait ended without an answer".to_owned())),
         }
@@ -202,7 +226,7 @@ impl Runtime for DockerRuntime {
     async fn inspect(&self, container: &ContainerName) -> Result<Option<Inspected>, EngineError> {
         let docker = self.docker().await?;
         let look = docker.inspect_container(container.as_str(), None::<InspectContainerOptions>);
-        match timed(SHORT, look).await? {
+        match self.call(SHORT, look).await? {
             Ok(found) => Ok(Some(seen::inspected(&found))),
             Err(error) => match answer(&error) {
                 Answer::Status(404, _) => Ok(None),
@@ -218,7 +242,7 @@ impl Runtime for DockerRuntime {
         };
         let options = KillContainerOptionsBuilder::default().signal(name).build();
         let docker = self.docker().await?;
-        match timed(SHORT, docker.kill_container(container.as_str(), Some(options))).await? {
+        match self.call(SHORT, docker.kill_container(container.as_str(), Some(options))).await? {
             Ok(()) => Ok(Delivery::Sent),
             Err(error) => match answer(&error) {
                 Answer::Status(404 | 409, _) => Ok(Delivery::NotRunning),
@@ -231,7 +255,7 @@ impl Runtime for DockerRuntime {
     async fn remove(&self, container: &ContainerName) -> Result<(), EngineError> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let docker = self.docker().await?;
-        match timed(LONG, docker.remove_container(container.as_str(), Some(options))).await? {
+        match self.call(LONG, docker.remove_container(container.as_str(), Some(options))).await? {
             Ok(()) => Ok(()),
             Err(error) => match answer(&error) {
                 Answer::Status(404, _) => Ok(()),
@@ -256,11 +280,13 @@ impl Runtime for DockerRuntime {
         // The stream holds the client it comes from.
         let docker = self.docker().await?.clone();
         let pieces = docker.logs(container.as_str(), Some(options));
-        let lines = pieces.filter_map(|piece| async move {
-            match piece {
+        let reach = self.reach.clone();
+        let lines = pieces.filter_map(move |piece| {
+            let line = match piece {
                 Ok(piece) => output::line(piece).map(Ok),
-                Err(error) => Some(Err(errors::engine(&error))),
-            }
+                Err(error) => Some(Err(reach.judge(&error))),
+            };
+            std::future::ready(line)
         });
         Ok(lines.boxed())
     }

@@ -6,6 +6,7 @@ mod create;
 mod errors;
 mod output;
 mod pull;
+mod reach;
 mod seen;
 
 pub use client::{DockerRuntime, DockerSettings};

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use tokio::sync::watch;
 
 use super::errors;
-use crate::runtime::{PullError, PullProgress};
+use crate::runtime::{PullError, PullProgress, tagged};
 
 /// Pulls to the end.
 pub(super) async fn pull(
@@ -17,7 +17,8 @@ pub(super) async fn pull(
     image: &str,
     progress: &watch::Sender<PullProgress>,
 ) -> Result<(), PullError> {
-    let options = CreateImageOptionsBuilder::default().from_image(&with_tag(image)).build();
+    // Without a tag, Docker's API would pull every tag there is.
+    let options = CreateImageOptionsBuilder::default().from_image(&tagged(image)).build();
     let mut stream = docker.create_image(Some(options), None, None);
     let mut layers = BTreeMap::new();
     let mut steps = 0;
@@ -35,12 +36,6 @@ pub(super) async fn pull(
     Ok(())
 }
 
-/// Without a tag, Docker's API would pull every tag there is.
-fn with_tag(image: &str) -> String {
-    let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
-    if name.contains(':') || image.contains('@') { image.to_owned() } else { format!("{image}:latest") }
-}
-
 fn note(layers: &mut BTreeMap<String, (u64, u64)>, news: CreateImageInfo) {
     let (Some(id), Some(detail)) = (news.id, news.progress_detail) else { return };
     let unsigned = |amount: Option<i64>| amount.and_then(|amount| u64::try_from(amount).ok());
@@ -48,17 +43,4 @@ fn note(layers: &mut BTreeMap<String, (u64, u64)>, news: CreateImageInfo) {
     // Extracting counts the same bytes once more: a layer that has come stays come.
     let layer = layers.entry(id).or_default();
     *layer = (layer.0.max(current.min(total)), layer.1.max(total));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_without_a_tag_is_the_latest() {
-        assert_eq!(with_tag("busybox"), "busybox:latest");
-        assert_eq!(with_tag("host:5000/a/b"), "host:5000/a/b:latest");
-        assert_eq!(with_tag("host:5000/a/b:1"), "host:5000/a/b:1");
-        assert_eq!(with_tag("a@sha256:00"), "a@sha256:00");
-    }
 }
