@@ -134,17 +134,15 @@ pub fn lines(error: &anyhow::Error) -> Vec<String> {
 
 fn status_lines(status: &Status) -> Vec<String> {
     let violations = status.get_details_bad_request().map(|b| b.field_violations).unwrap_or_default();
+    if violations.len() < 2 {
+        // The message says all there is about a single field.
+        return worded(status.message(), &[], hint(status));
+    }
     let fields: Vec<String> = violations
         .iter()
         .map(|violation| format!("{}: {}", violation.field, violation.description))
         .collect();
-    match fields.as_slice() {
-        [] => worded(status.message(), &[], hint(status)),
-        [one] => worded(one, &[], hint(status)),
-        several => {
-            worded(&format!("{} fields of the request were refused:", several.len()), several, hint(status))
-        }
-    }
+    worded(&format!("{} fields of the request were refused:", fields.len()), &fields, hint(status))
 }
 
 fn hint(status: &Status) -> Option<String> {
@@ -200,7 +198,7 @@ mod tests {
     fn one_refused_field_is_one_line() {
         assert_eq!(
             lines(&answered(Problem::field("spec.image", "must not be empty"))),
-            ["error: spec.image: must not be empty"]
+            ["error: spec.image must not be empty"]
         );
     }
 

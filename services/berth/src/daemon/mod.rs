@@ -7,6 +7,7 @@ mod home;
 mod listen;
 mod machine;
 mod ready;
+mod redis_wait;
 mod replica;
 pub mod scheduler;
 mod store;

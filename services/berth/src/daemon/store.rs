@@ -10,6 +10,9 @@ use berth_store::redis::{RedisConfig, RedisStore};
 use berth_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
+use super::redis_wait;
+use crate::output;
+
 /// The wait between two attempts to reach Redis at the start.
 const REDIS_RETRY: Duration = Duration::from_secs(2);
 
@@ -70,15 +73,12 @@ impl StoreArgs {
             .clone()
             .unwrap_or_else(|| format!("redis://{}:{}", self.redis_host, self.redis_port));
         let config = RedisConfig { url, cluster: cluster.to_owned(), recheck, ..RedisConfig::default() };
-        let address = config.masked_url();
-        let address = address.split_once("://").map_or(address.as_str(), |(_, rest)| rest).to_owned();
+        let waiting = redis_wait::Waiting::new(&config, REDIS_RETRY);
         for attempt in 1_u64.. {
             match RedisStore::connect(config.clone()).await {
                 Ok(store) => return Ok(Some(Arc::new(store))),
                 Err(StoreError::Unavailable { reason }) => {
-                    eprintln!(
-                        "Redis at {address} cannot be reached ({reason}); retrying every 2 s (try {attempt}). Set REDIS_HOST/REDIS_PORT if it is elsewhere."
-                    );
+                    output::note(waiting.sentence(&reason, attempt));
                 }
                 Err(error) => return Err(error).context("Redis cannot serve a cluster"),
             }

@@ -68,10 +68,16 @@ fn candidate(context: &Context, request: &v1::RegisterRequest, peer: String) -> 
         ExecutorId::parse(&request.executor_id).map_err(|e| Problem::field("executor_id", e.to_string()))?;
     let protocol_version = u32::try_from(request.protocol_version).unwrap_or(0);
     if !(MIN_PROTOCOL_VERSION..=MAX_PROTOCOL_VERSION).contains(&protocol_version) {
+        // Who is behind has to move.
+        let behind = if protocol_version > MAX_PROTOCOL_VERSION {
+            format!("the schedulers, then {id}")
+        } else {
+            id.to_string()
+        };
         return Err(Problem::Precondition {
             reason: "PROTOCOL_VERSION",
             message: format!(
-                "Executor {} speaks protocol {}; this cluster needs {MIN_PROTOCOL_VERSION}-{MAX_PROTOCOL_VERSION}. Upgrade {id}.",
+                "Executor {} speaks protocol {}; this cluster needs {MIN_PROTOCOL_VERSION}-{MAX_PROTOCOL_VERSION}. Upgrade {behind}.",
                 request.version, request.protocol_version
             ),
         });
@@ -119,11 +125,17 @@ fn check_free(context: &Context, known: Option<&Executor>, candidate: &Executor)
             reason: "EXECUTOR_ID_IN_USE",
             message: format!(
                 "EXECUTOR_ID \"{}\" is already connected from {}. Give each executor its own.",
-                known.id, known.peer_address
+                known.id,
+                host_of(&known.peer_address)
             ),
         });
     }
     Ok(())
+}
+
+/// The machine of an address: the port of a client says nothing to anybody.
+fn host_of(peer: &str) -> String {
+    peer.parse::<std::net::SocketAddr>().map_or_else(|_| peer.to_owned(), |address| address.ip().to_string())
 }
 
 async fn respond(

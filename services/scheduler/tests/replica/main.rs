@@ -381,9 +381,16 @@ async fn an_executor_id_in_use_is_refused_to_another_node() {
     let mut client = ExecutorServiceClient::new(routes);
     let error = client.register(request.clone()).await.expect_err("the id is taken");
     assert_eq!(error.code(), Code::AlreadyExists);
+    let newer = request.clone();
     let old = v1::RegisterRequest { protocol_version: 0, version: "0.0.1".into(), ..request };
     let error = client.register(old).await.expect_err("the version is not served");
     assert_eq!(error.message(), "Executor 0.0.1 speaks protocol 0; this cluster needs 1-1. Upgrade e1.");
+    let new = v1::RegisterRequest { protocol_version: 2, version: "9.0.0".into(), ..newer };
+    let error = client.register(new).await.expect_err("the version is not served yet");
+    assert_eq!(
+        error.message(),
+        "Executor 9.0.0 speaks protocol 2; this cluster needs 1-1. Upgrade the schedulers, then e1."
+    );
 }
 
 #[tokio::test(start_paused = true)]

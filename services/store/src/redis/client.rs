@@ -10,7 +10,7 @@ use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
 use fred::types::{Builder, ClientState, ConnectHandle, CustomCommand, Value};
 
 use super::config::RedisConfig;
-use super::error::{Access, classify, is_no_script};
+use super::error::{Access, classify, is_no_script, no_contact};
 use super::scripts::Script;
 use crate::StoreError;
 
@@ -39,13 +39,16 @@ impl RedisClient {
         let client = build(config, block).map_err(|error| StoreError::Malformed {
             reason: format!("the redis url {} cannot be used: {error}", config.masked_url()),
         })?;
-        let unavailable = |reason: String| StoreError::Unavailable {
-            reason: format!("no connection to {}: {reason}", config.masked_url()),
+        let unavailable = |what: String| StoreError::Unavailable {
+            reason: format!("redis at {} {what}", config.address()),
         };
         let connection = match tokio::time::timeout(config.connect_timeout, client.init()).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(unavailable(error.to_string())),
-            Err(_) => return Err(unavailable("timed out".to_owned())),
+            Ok(Err(error)) => return Err(unavailable(no_contact(&error))),
+            Err(_) => {
+                let seconds = config.connect_timeout.as_secs_f32();
+                return Err(unavailable(format!("did not answer within {seconds} s")));
+            }
         };
         Ok(Self { client, connection, routing_key: format!("{{{}}}:meta", config.cluster) })
     }

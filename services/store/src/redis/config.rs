@@ -52,6 +52,15 @@ impl RedisConfig {
     }
 }
 
+impl RedisConfig {
+    /// Shows where the server is, `host:port` alone.
+    pub fn address(&self) -> String {
+        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
+        rest.split(['/', '?']).next().unwrap_or(rest).to_owned()
+    }
+}
+
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
@@ -70,6 +79,14 @@ impl fmt::Debug for RedisConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_host_and_port_alone() {
+        let address = |url: &str| RedisConfig { url: url.to_owned(), ..RedisConfig::default() }.address();
+        assert_eq!(address("redis://user:p@ss@host:6379/1"), "host:6379");
+        assert_eq!(address("rediss://host:6380?timeout=1"), "host:6380");
+        assert_eq!(address("host:6379"), "host:6379");
+    }
 
     #[test]
     fn a_password_is_never_shown() {

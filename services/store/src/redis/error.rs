@@ -49,6 +49,21 @@ pub(super) fn lost(access: Access, reason: String) -> StoreError {
     }
 }
 
+/// Says what a server did that could not be connected to: the end of a sentence about it.
+pub(super) fn no_contact(error: &Error) -> String {
+    let details = error.details();
+    let has = |words: &[&str]| words.iter().any(|word| details.contains(word));
+    if has(&["Connection refused", "ConnectionRefused"]) {
+        "refused the connection".to_owned()
+    } else if has(&["failed to lookup address", "Name or service not known", "No address"]) {
+        "has a name that nobody knows".to_owned()
+    } else if has(&["NOAUTH", "WRONGPASS", "NOPERM"]) {
+        "wants another user or password".to_owned()
+    } else {
+        format!("cannot be reached ({error})")
+    }
+}
+
 /// The error code of a server's reply; some other word for the client's own errors.
 fn code(error: &Error) -> &str {
     error.details().split_whitespace().next().unwrap_or_default()
