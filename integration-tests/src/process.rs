@@ -44,8 +44,17 @@ impl Process {
 
     /// Waits for a line that begins with a text, and gives it.
     pub fn line(&mut self, beginning: &str) -> String {
-        let find = |text: &str| text.lines().find(|line| line.starts_with(beginning)).map(str::to_owned);
-        let what = format!("{} says {beginning:?}", self.name);
+        self.first_line(beginning, |line| line.starts_with(beginning))
+    }
+
+    /// Waits for a line that has a text in it, and gives it.
+    pub fn line_with(&mut self, part: &str) -> String {
+        self.first_line(part, |line| line.contains(part))
+    }
+
+    fn first_line(&mut self, wanted: &str, fits: impl Fn(&str) -> bool) -> String {
+        let find = |text: &str| text.lines().find(|line| fits(line)).map(str::to_owned);
+        let what = format!("{} says {wanted:?}", self.name);
         let output = self.output.clone();
         let child = &mut self.child;
         let name = &self.name;

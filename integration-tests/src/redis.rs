@@ -20,6 +20,11 @@ impl Redis {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = free.local_addr().expect("it has an address").port();
         drop(free);
+        Self::start_on(port)
+    }
+
+    /// Starts a server on a port.
+    pub fn start_on(port: u16) -> Self {
         let mut redis = Self { process: None, folder: tools::folder(), port };
         redis.up();
         redis

