@@ -4,7 +4,7 @@ mod docker;
 mod simulated;
 mod types;
 
-pub use docker::{DockerRuntime, DockerSettings};
+pub use docker::{BridgeFacts, DockerRuntime, DockerSettings, EngineFacts, probe_docker};
 pub use simulated::{SimulatedEngine, SimulatedRuntime};
 pub use types::*;
 

@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod encode;
 mod error;
+mod probe;
 mod reply;
 mod scripts;
 mod server;
@@ -12,4 +13,5 @@ mod store;
 mod waker;
 
 pub use config::RedisConfig;
+pub use probe::{RedisFacts, probe};
 pub use store::RedisStore;

@@ -12,8 +12,7 @@ const MIN_MAJOR: u64 = 7;
 pub(super) async fn inspect(client: &RedisClient) -> Result<String, StoreError> {
     let info = info(client).await?;
     let version = field(&info, "redis_version").unwrap_or("unknown");
-    let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
-    if major.is_none_or(|major| major < MIN_MAJOR) {
+    if !is_new_enough(version) {
         return Err(StoreError::Unavailable {
             reason: format!("redis {version} is too old: version {MIN_MAJOR}.0 or newer is needed"),
         });
@@ -29,14 +28,20 @@ pub(super) async fn inspect(client: &RedisClient) -> Result<String, StoreError> 
     Ok(durability)
 }
 
-async fn info(client: &RedisClient) -> Result<String, StoreError> {
+/// Says whether a version knows what the scripts need.
+pub(super) fn is_new_enough(version: &str) -> bool {
+    let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
+    major.is_some_and(|major| major >= MIN_MAJOR)
+}
+
+pub(super) async fn info(client: &RedisClient) -> Result<String, StoreError> {
     let command = CustomCommand::new_static("INFO", ClusterHash::Random, false);
     let reply = client.read(command, vec![text("everything")]).await?;
     reply.as_string().ok_or_else(|| super::reply::strange(&reply))
 }
 
 /// Reads the fsync policy; `None` where the server does not tell it to this user.
-async fn appendfsync(client: &RedisClient) -> Option<String> {
+pub(super) async fn appendfsync(client: &RedisClient) -> Option<String> {
     let command = CustomCommand::new_static("CONFIG", ClusterHash::Random, false);
     let reply = client.read(command, vec![text("GET"), text("appendfsync")]).await.ok()?;
     match reply {
@@ -45,7 +50,7 @@ async fn appendfsync(client: &RedisClient) -> Option<String> {
     }
 }
 
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 

@@ -29,7 +29,7 @@ const SHORT: Duration = Duration::from_secs(15);
 /// Deadline of calls that work.
 const LONG: Duration = Duration::from_secs(90);
 /// Where the engine is when nobody says otherwise.
-const USUAL_HOST: &str = "unix:///var/run/docker.sock";
+pub(super) const USUAL_HOST: &str = "unix:///var/run/docker.sock";
 
 /// Where the engine is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -138,7 +138,7 @@ fn versioned(version: &str, mut request: BollardRequest) -> BollardRequest {
 }
 
 /// Gives a call a deadline: bollard's own covers the head of the answer only.
-async fn timed<T>(deadline: Duration, call: impl Future<Output = T>) -> Result<T, EngineError> {
+pub(super) async fn timed<T>(deadline: Duration, call: impl Future<Output = T>) -> Result<T, EngineError> {
     tokio::time::timeout(deadline, call)
         .await
         .map_err(|_| EngineError::Unavailable(format!("no answer within {} s", deadline.as_secs())))

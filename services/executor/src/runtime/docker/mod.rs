@@ -5,8 +5,10 @@ mod client;
 mod create;
 mod errors;
 mod output;
+mod probe;
 mod pull;
 mod reach;
 mod seen;
 
 pub use client::{DockerRuntime, DockerSettings};
+pub use probe::{BridgeFacts, EngineFacts, probe_docker};
