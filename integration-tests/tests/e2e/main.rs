@@ -8,6 +8,7 @@ mod clients;
 mod command_line;
 mod containers;
 mod dev;
+mod health;
 mod lifecycle;
 mod placement;
 mod truth;

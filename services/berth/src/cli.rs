@@ -71,12 +71,12 @@ enum Command {
     Executors(executors::Args),
     /// Show the cluster: who leads, its store, its jobs
     Status(status::Args),
-    /// Ask every address whether it serves; 0: all do, 1: some do not
-    Health,
     /// Run a whole cluster on this machine: scheduler, store and executor in one process
     Dev(Box<daemon::dev::Args>),
     /// Submit a mixed batch of jobs and compare how each ends with how it should
     Demo(demo::Args),
+    /// Ask every address whether it serves, or whether executors are connected; 0: all do, 1: some do not
+    Health(health::Args),
     /// Run a scheduler replica
     Scheduler(Box<daemon::scheduler::Args>),
     /// Run an executor
@@ -114,7 +114,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<u8> {
         Command::Abort(args) => abort::execute(&connect()?, args).await,
         Command::Executors(args) => executors::execute(&connect()?, args).await,
         Command::Status(args) => status::execute(&connect()?, args).await,
-        Command::Health => health::execute(&connect()?).await,
+        Command::Health(args) => health::execute(&connect()?, args).await,
         Command::Version(args) => version::execute(&args),
         Command::Completion { shell } => completion(shell),
     }
