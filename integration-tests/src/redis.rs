@@ -12,20 +12,28 @@ pub struct Redis {
     process: Option<Process>,
     folder: tempfile::TempDir,
     port: u16,
+    options: Vec<String>,
 }
 
 impl Redis {
     /// Starts a server on a free port.
     pub fn start() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = free.local_addr().expect("it has an address").port();
-        drop(free);
-        Self::start_on(port)
+        Self::start_on(free_port())
+    }
+
+    /// Starts a server on a free port, with options that override the usual ones.
+    pub fn start_with(options: &[&str]) -> Self {
+        Self::begin(free_port(), options)
     }
 
     /// Starts a server on a port.
     pub fn start_on(port: u16) -> Self {
-        let mut redis = Self { process: None, folder: tools::folder(), port };
+        Self::begin(port, &[])
+    }
+
+    fn begin(port: u16, options: &[&str]) -> Self {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut redis = Self { process: None, folder: tools::folder(), port, options };
         redis.up();
         redis
     }
@@ -36,7 +44,8 @@ impl Redis {
         command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"])
-            .args(["--dir", &self.folder.path().display().to_string()]);
+            .args(["--dir", &self.folder.path().display().to_string()])
+            .args(&self.options);
         let process = Process::start("redis-server", &mut command);
         self.process = Some(process);
         until("redis answers", || (self.cli(&["PING"]).trim() == "PONG").then_some(()));
@@ -68,4 +77,9 @@ impl Redis {
             .expect("redis-cli runs");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    free.local_addr().expect("it has an address").port()
 }

@@ -8,6 +8,7 @@ mod clients;
 mod command_line;
 mod containers;
 mod dev;
+mod doctor;
 mod health;
 mod lifecycle;
 mod placement;

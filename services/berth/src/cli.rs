@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use crate::client::addresses::Addresses;
 use crate::client::connection::Connection;
 use crate::client::{abort, demo, executors, get, health, logs, ps, run, status, submit, version, wait};
-use crate::{daemon, logging, output, values};
+use crate::{daemon, doctor, logging, output, values};
 
 /// Runs container jobs on a fleet of machines.
 #[derive(Debug, Parser)]
@@ -77,6 +77,8 @@ enum Command {
     Demo(demo::Args),
     /// Ask every address whether it serves, or whether executors are connected; 0: all do, 1: some do not
     Health(health::Args),
+    /// Look at all that a cluster rests on, and say what to mend; 0: nothing failed, 1: something did
+    Doctor(Box<doctor::Args>),
     /// Run a scheduler replica
     Scheduler(Box<daemon::scheduler::Args>),
     /// Run an executor
@@ -115,6 +117,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<u8> {
         Command::Executors(args) => executors::execute(&connect()?, args).await,
         Command::Status(args) => status::execute(&connect()?, args).await,
         Command::Health(args) => health::execute(&connect()?, args).await,
+        Command::Doctor(args) => doctor::execute(&connect()?, *args).await,
         Command::Version(args) => version::execute(&args),
         Command::Completion { shell } => completion(shell),
     }

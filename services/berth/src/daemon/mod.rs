@@ -3,7 +3,7 @@
 
 pub mod dev;
 pub mod executor;
-mod home;
+pub mod home;
 mod listen;
 mod machine;
 mod ready;
