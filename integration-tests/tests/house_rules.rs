@@ -186,6 +186,32 @@ fn architecture_stays_short() {
 }
 
 #[test]
+fn every_promise_names_a_test_that_exists() {
+    let promises = read(Path::new("docs/promises.md"));
+    let named: Vec<&str> = promises.split('`').filter(|text| text.contains("::")).collect();
+    assert!(named.len() > 40, "the tests are found");
+    for name in named {
+        let (place, test) = name.split_once("::").expect("it has a place and a name");
+        let place = if place.starts_with("services") {
+            place.to_owned()
+        } else {
+            format!("integration-tests/tests/{place}")
+        };
+        let source = read(Path::new(&format!("{place}.rs")));
+        let attribute =
+            source.split(&format!("fn {test}(")).next().filter(|before| before.len() < source.len());
+        let before =
+            attribute.unwrap_or_else(|| panic!("docs/promises.md names {name}, which does not exist"));
+        let attributed = before
+            .lines()
+            .rev()
+            .take(3)
+            .any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"));
+        assert!(attributed, "docs/promises.md names {name}, which is no test");
+    }
+}
+
+#[test]
 fn shared_clippy_lines_are_equal() {
     let shared = read(Path::new("clippy.toml"));
     for path in sources().iter().filter(|path| path.ends_with("clippy.toml")) {

@@ -11,7 +11,10 @@ mod dev;
 mod doctor;
 mod health;
 mod lifecycle;
+mod lost_executor;
 mod placement;
+mod replicas;
+mod settings;
 mod truth;
 
 use berth_integration_tests::cluster::{Cluster, Size};
