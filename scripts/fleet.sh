@@ -80,7 +80,7 @@ present_services() {
 # Stops and removes containers, their anonymous volumes too.
 remove_containers() { # CONTAINER...
     [ $# -gt 0 ] || return 0
-    docker stop --time 10 "$@" >/dev/null
+    docker stop -t 10 "$@" >/dev/null || :
     docker rm --force --volumes "$@" >/dev/null
 }
 

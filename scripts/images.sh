@@ -143,7 +143,7 @@ find_certificates() {
 
 image_berth() {
     image=${BERTH_IMAGE:-berth:local}
-    say "images: compiling berth for $image"
+    say "images: compiling berth for $image (some minutes at the first time)"
     build_program "${BERTH_IMAGE_PROFILE:-release}"
     certificates=$(find_certificates)
     hash=$(hash_of scripts/images.sh deploy/berth/Dockerfile "$PROGRAM" ${certificates:+"$certificates"} </dev/null)

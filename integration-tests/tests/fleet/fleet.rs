@@ -31,6 +31,7 @@ impl Drop for Fleet {
         if !down.status.success() {
             eprintln!("the fleet {} is left: {}", self.name, String::from_utf8_lossy(&down.stderr));
         }
+        docker::remove_containers(&self.name);
         if self.owns_image {
             docker::docker(&["image", "rm", &self.image]);
         }
