@@ -98,6 +98,7 @@ async fn serve_term(
         biased;
         // A loop that broke must not keep the lock from a replica that can lead.
         ended = &mut leading => {
+            // A stop ends it too, and may be seen here first.
             if ended.is_err() || !stop.is_cancelled() {
                 tracing::error!(epoch = lock.epoch, broke = ended.is_err(), "leader loop ended by itself");
             }
