@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::wait::{until, until_within};
@@ -15,6 +16,7 @@ pub struct Process {
     name: String,
     child: Child,
     output: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -27,9 +29,11 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("{name} starts: {error}"));
         let output = Arc::new(Mutex::new(String::new()));
-        keep(child.stdout.take().expect("stdout is piped"), output.clone());
-        keep(child.stderr.take().expect("stderr is piped"), output.clone());
-        Self { name: name.to_owned(), child, output }
+        let readers = vec![
+            keep(child.stdout.take().expect("stdout is piped"), output.clone()),
+            keep(child.stderr.take().expect("stderr is piped"), output.clone()),
+        ];
+        Self { name: name.to_owned(), child, output, readers }
     }
 
     /// The process id.
@@ -56,12 +60,14 @@ impl Process {
         let find = |text: &str| text.lines().find(|line| fits(line)).map(str::to_owned);
         let what = format!("{} says {wanted:?}", self.name);
         let output = self.output.clone();
-        let child = &mut self.child;
-        let name = &self.name;
+        let (name, child, readers) = (&self.name, &mut self.child, &self.readers);
         until(&what, || {
+            // Asked first: what it wrote before its end is read to the last line then.
+            let is_read = readers.iter().all(JoinHandle::is_finished);
             let text = output.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let line = find(&text);
             if line.is_none()
+                && is_read
                 && let Ok(Some(status)) = child.try_wait()
             {
                 panic!("{name} ended with {status}:\n{text}");
@@ -97,7 +103,7 @@ impl Process {
     }
 }
 
-fn keep(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) {
+fn keep(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             let mut kept = output.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +117,7 @@ fn keep(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) {
                 kept.replace_range(..cut, "");
             }
         }
-    });
+    })
 }
 
 impl Drop for Process {
