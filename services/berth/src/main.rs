@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(cli::execute(cli));
     // A reader that stopped reading our output must not keep the process alive.
     runtime.shutdown_background();
-    finish(outcome)
+    finish(daemon::reload::exec_if_changed(outcome))
 }
 
 fn finish(outcome: anyhow::Result<u8>) -> ExitCode {

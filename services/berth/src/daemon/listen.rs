@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use anyhow::{Context, bail};
 use tokio::net::{TcpListener, lookup_host};
 
+use super::reload;
+
 /// Opens a listener on `host:port`; port 0 takes any free one.
 ///
 /// # Errors
@@ -14,7 +16,7 @@ pub async fn open(address: &str, flag: &str) -> anyhow::Result<TcpListener> {
         lookup_host(address).await.with_context(|| format!("{flag} {address:?} is not host:port"))?;
     let address: SocketAddr =
         candidates.next().with_context(|| format!("{flag} {address:?} names no address"))?;
-    match TcpListener::bind(address).await {
+    match reload::bind(flag, address).await {
         Ok(listener) => {
             if !address.ip().is_loopback() {
                 tracing::warn!(%address, "listening beyond this machine without TLS; anyone who reaches the port may run jobs");

@@ -8,6 +8,7 @@ mod listen;
 mod machine;
 mod ready;
 mod redis_wait;
+pub mod reload;
 mod replica;
 pub mod scheduler;
 mod store;
@@ -15,10 +16,10 @@ mod store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Makes a token that SIGTERM or SIGINT cancels.
+/// Makes a token that SIGTERM or SIGINT cancels, and a new program where [`reload`] is asked for.
 ///
 /// # Errors
-/// Fails when signals cannot be received.
+/// Fails when signals cannot be received, or the program's folder cannot be watched.
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -29,7 +30,10 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
             _ = interrupt.recv() => {}
         }
         tracing::info!("stopping");
+        // Who says stop while a new program is on its way means stop.
+        reload::forget();
         token.cancel();
     });
+    reload::watch(&stop)?;
     Ok(stop)
 }
