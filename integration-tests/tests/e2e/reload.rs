@@ -91,6 +91,14 @@ impl Pair {
         }
     }
 
+    /// Begins a request and does not end it, which keeps the scheduler from stopping at once.
+    fn hold(&self) -> TcpStream {
+        let mut held = TcpStream::connect(&self.http).expect("it listens");
+        let beginning = b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
+        held.write_all(beginning).expect("it is sent");
+        held
+    }
+
     fn berth(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(tools::berth());
         command.args(arguments).env("BERTH_ADDR", &self.address);
@@ -213,9 +221,7 @@ fn a_program_that_changes_once_more_during_the_stop_is_not_started_untried() {
     let mut pair = Pair::start();
     let program = fs::read(tools::berth()).expect("the program can be read");
     let calls = Calls::begin(&pair);
-    // A request that does not come to its end keeps the scheduler from stopping at once.
-    let mut held = TcpStream::connect(&pair.http).expect("it listens");
-    held.write_all(b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{").expect("it is sent");
+    let held = pair.hold();
     calls.some_more();
     by_rename(&pair.program, &program);
     pair.scheduler.line_with("the program has changed: restarting");
@@ -232,6 +238,21 @@ fn a_program_that_changes_once_more_during_the_stop_is_not_started_untried() {
     assert_eq!(calls.failed(), [] as [String; 0], "every call succeeded");
     let scheduler = pair.ready().0;
     assert!(scheduler.iter().all(|line| *line == scheduler[0]), "{scheduler:?}");
+}
+
+#[test]
+fn a_daemon_that_is_told_to_end_while_it_restarts_ends() {
+    let mut pair = Pair::start();
+    let held = pair.hold();
+    // An answer to a later request tells that the earlier one has arrived.
+    berth_integration_tests::http::get(&pair.http, "/stats");
+    by_rename(&pair.program, &fs::read(tools::berth()).expect("the program can be read"));
+    pair.scheduler.line_with("the program has changed: restarting");
+    pair.scheduler.signal("TERM");
+    pair.scheduler.line_with("berth::daemon: stopping");
+    drop(held);
+    assert_eq!(pair.scheduler.ended(Duration::from_secs(30)), Some(0));
+    assert_eq!(pair.ready().0.len(), 1, "it has not started again");
 }
 
 #[test]
