@@ -25,12 +25,12 @@ pub fn redis_server() -> PathBuf {
 pub fn berth() -> &'static Path {
     static BERTH: OnceLock<PathBuf> = OnceLock::new();
     BERTH.get_or_init(|| {
-        let output = Command::new(env!("CARGO"))
+        let mut build = Command::new(env!("CARGO"));
+        build
             .args(["build", "--quiet", "--package", "berth", "--bin", "berth", "--message-format", "json"])
             .args(if cfg!(debug_assertions) { None } else { Some("--release") })
-            .current_dir(root())
-            .output()
-            .expect("cargo runs");
+            .current_dir(root());
+        let output = as_from_a_shell(&mut build).output().expect("cargo runs");
         assert!(output.status.success(), "berth builds: {}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8_lossy(&output.stdout);
         let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
@@ -38,6 +38,19 @@ pub fn berth() -> &'static Path {
             messages.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
         built.next_back().expect("cargo names the program it built")
     })
+}
+
+/// Takes out of a command's environment what cargo tells the test that it runs. A cargo started with it
+/// would build `ring`, which watches these, and all that stands on it anew; and so would the next one
+/// from a shell.
+pub fn as_from_a_shell(command: &mut Command) -> &mut Command {
+    let told = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_", "OUT_DIR"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| told.iter().any(|beginning| name.starts_with(beginning))) {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// A folder of its own for a test, removed at its end.
