@@ -1,5 +1,6 @@
 //! A whole cluster in one process: `berth dev`.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -9,12 +10,17 @@ use crate::{docker, tools};
 
 /// A cluster in one process, with a name and a folder of its own.
 pub struct Dev {
-    /// Its name.
-    pub name: String,
     /// The process.
     pub process: Process,
     /// What `ready.json` says.
     pub ready: Value,
+    given: Given,
+}
+
+/// What a cluster is started with.
+struct Given {
+    name: String,
+    program: PathBuf,
     folder: tempfile::TempDir,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
@@ -23,28 +29,33 @@ pub struct Dev {
 impl Drop for Dev {
     fn drop(&mut self) {
         self.process.kill();
-        docker::remove_containers(&self.name);
+        docker::remove_containers(&self.given.name);
     }
 }
 
 impl Dev {
     /// Starts one on free ports; its safety pass never comes.
     pub fn start(environment: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let (name, folder) = (tools::unique("dev"), tools::folder());
-        let environment: Vec<_> =
-            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let arguments: Vec<_> = arguments.iter().map(|word| (*word).to_owned()).collect();
-        let (process, ready) =
-            start(&name, &folder, &environment, &arguments, ("127.0.0.1:0", "127.0.0.1:0"));
-        Self { name, process, ready, folder, environment, arguments }
+        Self::start_program(tools::berth(), environment, arguments)
+    }
+
+    /// The same of a program that lies elsewhere.
+    pub fn start_program(program: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let given = Given {
+            name: tools::unique("dev"),
+            program: program.to_owned(),
+            folder: tools::folder(),
+            environment: environment.iter().map(own).collect(),
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        let (process, ready) = given.start("127.0.0.1:0", "127.0.0.1:0");
+        Self { process, ready, given }
     }
 
     /// Starts it again on its folder and its ports.
     pub fn start_again(&mut self) {
-        let ports = (self.grpc(), self.http());
-        let ports = (ports.0.as_str(), ports.1.as_str());
-        (self.process, self.ready) =
-            start(&self.name, &self.folder, &self.environment, &self.arguments, ports);
+        (self.process, self.ready) = self.given.start(&self.grpc(), &self.http());
     }
 
     /// Where its gRPC is.
@@ -59,7 +70,7 @@ impl Dev {
 
     /// Where its files are.
     pub fn folder(&self) -> String {
-        self.folder.path().display().to_string()
+        self.given.folder.path().display().to_string()
     }
 
     /// Runs a client command against it.
@@ -73,20 +84,16 @@ impl Dev {
     }
 }
 
-fn start(
-    name: &str,
-    folder: &tempfile::TempDir,
-    environment: &[(String, String)],
-    arguments: &[String],
-    (grpc, http): (&str, &str),
-) -> (Process, Value) {
-    let file = folder.path().join("ready.json");
-    let mut command = Command::new(tools::berth());
-    command.args(["dev", "--cluster", name, "--grpc-listen", grpc, "--http-listen", http]);
-    command.args(["--safety-interval", "1h", "--data-dir"]).arg(folder.path()).args(arguments);
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
-    let mut process = Process::start(name, &mut command);
-    process.line("ready role=dev");
-    let text = std::fs::read_to_string(file).expect("a cluster that is ready says so in its folder");
-    (process, serde_json::from_str(&text).expect("ready.json is JSON"))
+impl Given {
+    fn start(&self, grpc: &str, http: &str) -> (Process, Value) {
+        let mut command = Command::new(&self.program);
+        command.args(["dev", "--cluster", &self.name, "--grpc-listen", grpc, "--http-listen", http]);
+        command.args(["--safety-interval", "1h", "--data-dir"]).arg(self.folder.path()).args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let mut process = Process::start(&self.name, &mut command);
+        process.line("ready role=dev");
+        let text = std::fs::read_to_string(self.folder.path().join("ready.json"));
+        let text = text.expect("a cluster that is ready says so in its folder");
+        (process, serde_json::from_str(&text).expect("ready.json is JSON"))
+    }
 }

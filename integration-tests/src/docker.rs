@@ -20,6 +20,15 @@ pub fn docker_ok(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// Makes `/tmp/go` in a container, for which jobs of tests wait. It is copied there: a program run inside
+/// would be killed with the job that it lets end.
+pub fn let_go(container: &str) {
+    let folder = tools::folder();
+    let file = folder.path().join("go");
+    std::fs::write(&file, "").expect("a file can be written");
+    docker_ok(&["cp", &file.display().to_string(), &format!("{container}:/tmp/go")]);
+}
+
 /// Fails with what to do when the job image is not there.
 pub fn require_image() {
     let found = docker(&["image", "inspect", IMAGE]).status.success();

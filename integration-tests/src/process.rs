@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::wait::{until, until_within};
 
 /// The last bytes of output that are kept.
@@ -91,8 +94,9 @@ impl Process {
 
     /// Sends a signal by name.
     pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
-        assert!(status.expect("kill runs").success(), "{} can be signalled", self.name);
+        let signal: Signal = format!("SIG{signal}").parse().expect("a signal's name");
+        let pid = Pid::from_raw(self.pid().try_into().expect("a process id"));
+        kill(pid, signal).unwrap_or_else(|error| panic!("{} can be signalled: {error}", self.name));
     }
 
     /// Waits for its end; gives its exit code.

@@ -95,7 +95,7 @@ fn a_followed_tail_shows_the_last_lines_at_once_and_then_what_comes() {
     follow.args(["--addr", &cluster.scheduler.grpc, "logs", "-f", "--tail", "2", &id]);
     let mut follow = berth_integration_tests::process::Process::start("logs -f", &mut follow);
     until("the tail is shown while the job runs", || (follow.output() == "2\n3\n").then_some(()));
-    docker::docker_ok(&["exec", &docker::containers_of(&id)[0], "touch", "/tmp/go"]);
+    docker::let_go(&docker::containers_of(&id)[0]);
     follow.ended(berth_integration_tests::wait::PATIENCE);
     until("the rest is shown", || (follow.output() == "2\n3\n4\n").then_some(()));
 }

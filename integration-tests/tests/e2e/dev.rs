@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 const SMALL: &[(&str, &str)] =
     &[("EXECUTOR_CPUS", "2"), ("EXECUTOR_MEMORY", "1g"), ("EXECUTOR_GPUS", "a100:2")];
 
+/// A shell line that waits until it is let go.
+const WAITS_THEN_9: &str = "until [ -e /tmp/go ]; do sleep 0.1; done; exit 9";
+
 fn ended(dev: &Dev, id: &str) -> Value {
     until(&format!("job {id} ends"), || {
         let job = http::get(&dev.http(), &format!("/jobs/{id}"));
@@ -50,13 +53,7 @@ fn a_killed_cluster_loses_no_acknowledged_job_and_takes_its_container_up_again()
     const SUBMITTERS: usize = 4;
     const KILLS: usize = 3;
     let mut dev = Dev::start(SMALL, &["--lock-ttl", "1s"]);
-    let folder = tools::folder();
-    let gate = folder.path().join("gate");
-    let running = http::post(
-        &dev.http(),
-        "/jobs",
-        &job(&["sh", "-c", "until [ -e /tmp/gate ]; do sleep 0.1; done; exit 9"]),
-    );
+    let running = http::post(&dev.http(), "/jobs", &job(&["sh", "-c", WAITS_THEN_9]));
     let running = id_of(&running);
     until("the job runs", || {
         (http::get(&dev.http(), &format!("/jobs/{running}"))["state"] == "RUNNING").then_some(())
@@ -97,14 +94,9 @@ fn a_killed_cluster_loses_no_acknowledged_job_and_takes_its_container_up_again()
     }
     assert!(acknowledged.len() >= 120, "{}", acknowledged.len());
 
-    std::fs::write(&gate, "").expect("a file can be written");
-    let copied = docker::docker_ok(&["cp", &gate.display().to_string(), &format!("{container}:/tmp/gate")]);
+    docker::let_go(&container);
     let job = ended(&dev, &running);
-    assert_eq!(
-        (&job["exitCode"], &job["attempt"]),
-        (&json!(9), &json!(1)),
-        "the same container: {job} {copied}"
-    );
+    assert_eq!((&job["exitCode"], &job["attempt"]), (&json!(9), &json!(1)), "the same container: {job}");
 }
 
 #[test]
@@ -163,4 +155,31 @@ fn a_folder_serves_one_cluster_at_a_time() {
     let said = second.output();
     assert!(said.contains("another process of berth uses") && said.contains("--data-dir"), "{said}");
     assert_eq!(http::get(&dev.http(), "/jobs")["jobs"], json!([]), "the first one is not disturbed");
+}
+
+#[test]
+fn a_new_program_takes_the_place_of_a_whole_cluster_on_its_ports_and_its_file() {
+    let folder = tools::folder();
+    let program = folder.path().join("berth");
+    std::fs::copy(berth(), &program).expect("the program can be copied");
+    let mut dev = Dev::start_program(&program, &[("SCHEDULER_RELOAD", "1"), SMALL[0], SMALL[1]], &[]);
+    let held = id_of(&http::post(&dev.http(), "/jobs", &job(&["sh", "-c", WAITS_THEN_9])));
+    until("the job runs", || {
+        (http::get(&dev.http(), &format!("/jobs/{held}"))["state"] == "RUNNING").then_some(())
+    });
+    let fresh = folder.path().join("fresh");
+    std::fs::copy(berth(), &fresh).expect("the program can be copied");
+    std::fs::rename(&fresh, &program).expect("it can take the other's place");
+    until("the new program is ready", || {
+        (dev.process.output().matches("ready role=dev").count() == 2).then_some(())
+    });
+    let address = dev.http();
+    let said = dev.process.output();
+    let ready = said.lines().filter(|line| line.starts_with("ready role=dev")).collect::<Vec<_>>();
+    assert_eq!(ready[0], ready[1], "the same process on the same ports");
+    docker::let_go(&docker::containers_of(&held)[0]);
+    let ended = ended(&dev, &held);
+    assert_eq!((&ended["exitCode"], &ended["attempt"]), (&json!(9), &json!(1)), "{ended}");
+    assert_eq!(http::get(&address, "/jobs")["jobs"].as_array().map(Vec::len), Some(1));
+    assert_eq!(dev.process.stop(), Some(0));
 }

@@ -1,8 +1,8 @@
 //! Scheduler replicas: one leads through the lock, the others follow, serve, and take over.
 
 use berth_integration_tests::cluster::{Cluster, id_of, job};
-use berth_integration_tests::http;
 use berth_integration_tests::wait::until;
+use berth_integration_tests::{docker, http};
 use serde_json::{Value, json};
 
 use crate::small_cluster;
@@ -49,8 +49,7 @@ fn a_follower_leads_once_the_lock_of_a_killed_leader_expires_and_running_jobs_go
     cluster.scheduler = second;
     let id = cluster.shell("exit 7");
     assert_eq!(cluster.ended(&id)["attemptEpoch"], after["leaderEpoch"]);
-    let container = &berth_integration_tests::docker::containers_of(&running)[0];
-    berth_integration_tests::docker::docker_ok(&["exec", container, "touch", "/tmp/go"]);
+    docker::let_go(&docker::containers_of(&running)[0]);
     let ended = cluster.ended(&running);
     assert_eq!((&ended["exitCode"], &ended["attempt"]), (&json!(6), &json!(1)), "{ended}");
 }

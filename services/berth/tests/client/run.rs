@@ -6,6 +6,8 @@ use crate::fake::{Cluster, Left, Proxy, Step, berth, call, dead_address, serve};
 use berth_api::v1::log_entry::Stream::{Stderr, Stdout};
 use berth_api::v1::{EndReason, JobState};
 use bytes::Bytes;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 fn out(text: &'static str) -> Step {
@@ -143,7 +145,7 @@ async fn ctrl_c_aborts_the_job() {
     let mut child = berth(&[address], &["run", "busybox", "sleep"]).spawn().expect("the program starts");
     let mut lines = BufReader::new(child.stdout.take().expect("is piped")).lines();
     assert_eq!(lines.next_line().await.expect("is read").as_deref(), Some("ready"));
-    interrupt(child.id().expect("runs")).await;
+    interrupt(child.id().expect("runs"));
     let left: Left = child.wait_with_output().await.expect("ends").into();
     assert_eq!(left.code, 130, "{left:?}");
     assert!(left.stderr.contains("aborted: as the script says"), "{left:?}");
@@ -159,18 +161,18 @@ async fn a_second_ctrl_c_leaves_at_once_and_names_the_job() {
     let mut lines = BufReader::new(child.stdout.take().expect("is piped")).lines();
     assert_eq!(lines.next_line().await.expect("is read").as_deref(), Some("ready"));
     let pid = child.id().expect("runs");
-    interrupt(pid).await;
+    interrupt(pid);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(child.try_wait().expect("can be asked").is_none(), "the first one only aborts");
-    interrupt(pid).await;
+    interrupt(pid);
     let left: Left = child.wait_with_output().await.expect("ends").into();
     assert_eq!(left.code, 130, "{left:?}");
     assert!(left.stderr.contains("left job 0193ffff-0000"), "{left:?}");
 }
 
-async fn interrupt(pid: u32) {
-    let sent = tokio::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().await;
-    assert!(sent.expect("kill is installed").success());
+fn interrupt(pid: u32) {
+    let pid = Pid::from_raw(pid.try_into().expect("a process id"));
+    kill(pid, Signal::SIGINT).expect("the program can be signalled");
 }
 
 #[tokio::test]

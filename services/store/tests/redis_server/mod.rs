@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -54,9 +56,9 @@ impl RedisServer {
 
     /// Stops or continues the process.
     pub fn signal(&self, name: &str) {
-        let pid = self.process.id().to_string();
-        let status = Command::new("kill").args([format!("-{name}"), pid]).status().expect("kill");
-        assert!(status.success());
+        let signal: Signal = format!("SIG{name}").parse().expect("a signal's name");
+        let pid = Pid::from_raw(self.process.id().try_into().expect("a process id"));
+        kill(pid, signal).expect("the server can be signalled");
     }
 
     /// Waits until it answers; false where somebody else took the port first.
