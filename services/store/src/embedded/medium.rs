@@ -1,10 +1,17 @@
 //! Where the database is: a file, or what a test puts in its place.
 
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError};
 
+use super::schema::broken;
 use crate::StoreError;
+
+/// What is kept of the file in memory: the system's own cache of files holds the rest.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Opens the database, at the start and again after it failed.
 pub trait Medium: Send + Sync + 'static {
@@ -31,24 +38,50 @@ pub struct FileMedium {
 impl FileMedium {
     /// The database's file in its folder.
     const FILE: &str = "berth.redb";
+    /// The file while it is made: a power cut then leaves nothing that looks like a database.
+    const NEW_FILE: &str = "berth.redb.new";
 
     /// Names a folder; new jobs are refused while fewer bytes than `min_free_bytes` are free there.
     pub fn new(folder: &Path, min_free_bytes: u64) -> Self {
         Self { folder: folder.to_owned(), min_free_bytes }
     }
+
+    /// Makes the folder and an empty database in it, both for their owner alone: specs hold what jobs
+    /// are given, secrets too.
+    fn make(&self) -> Result<(), StoreError> {
+        let unusable = |error: io::Error| StoreError::Unavailable {
+            reason: format!("{} cannot be written: {error}", self.folder.display()),
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(unusable)?;
+        let (path, new) = (self.folder.join(Self::FILE), self.folder.join(Self::NEW_FILE));
+        if path.exists() {
+            return Ok(());
+        }
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new);
+        drop(Database::builder().create_file(file.map_err(unusable)?).map_err(broken)?);
+        std::fs::rename(&new, &path).map_err(unusable)?;
+        // The file's name must outlive a power cut as what is in it does.
+        let folders = self.folder.ancestors().take(2);
+        folders
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .try_for_each(|folder| File::open(folder)?.sync_all())
+            .map_err(unusable)
+    }
 }
 
 impl Medium for FileMedium {
     fn open(&self) -> Result<Database, StoreError> {
-        let unusable = |reason: String| StoreError::Unavailable { reason };
-        std::fs::create_dir_all(&self.folder)
-            .map_err(|error| unusable(format!("{} cannot be made: {error}", self.folder.display())))?;
+        self.make()?;
         let path = self.folder.join(Self::FILE);
-        Database::create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => {
-                unusable(format!("another process of berth uses {}", self.folder.display()))
-            }
-            other => unusable(format!("{}: {other}", path.display())),
+        Database::builder().set_cache_size(CACHE_BYTES).open(&path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::Unavailable {
+                reason: format!("another process of berth uses {}", self.folder.display()),
+            },
+            other => StoreError::Unavailable { reason: format!("{}: {other}", path.display()) },
         })
     }
 

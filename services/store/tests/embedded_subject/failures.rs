@@ -1,6 +1,7 @@
 //! What only the embedded store meets: power cuts at any moment, a disk that fails, two processes on
 //! one folder, a row that cannot be read.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -85,6 +86,9 @@ async fn a_disk_that_fails_to_sync_is_unknown_and_used_again() {
 async fn one_folder_is_used_by_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let config = EmbeddedConfig::new(folder.path().join("made/on/the/way"));
+    // What a power cut left of a database that was being made is in nobody's way.
+    std::fs::create_dir_all(&config.folder).unwrap();
+    std::fs::write(config.folder.join("berth.redb.new"), "half of it").unwrap();
     let first = EmbeddedStore::open(&config).expect("a new folder");
     first.commit(a_submit("j1")).await.expect("a commit");
     let second = EmbeddedStore::open(&config).expect_err("a folder in use");
@@ -99,6 +103,9 @@ async fn one_folder_is_used_by_one_process() {
         }
     };
     assert!(again.jobs(&[JobId::trusted("j1")]).await.expect("a read")[0].is_some());
+    let file = config.folder.join("berth.redb");
+    let mode = std::fs::metadata(file).expect("the file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "specs hold secrets: nobody else reads them");
 }
 
 #[tokio::test]
