@@ -48,7 +48,6 @@ clean_up() {
     rm -rf "$folder"
     pid=
 }
-trap 'code=$?; clean_up; (exit $code); finish' EXIT
 
 say "demo: starting a single-machine cluster (berth dev) with this machine's resources and 2 emulated GPUs"
 EXECUTOR_GPUS=a100:2 nohup "$BERTH" dev --cluster "$cluster" --data-dir "$folder" --grpc-listen "$grpc" \
@@ -75,7 +74,9 @@ if [ "$keep" = yes ]; then
     printf '  %s run berth-job:local echo hello\n' "$BERTH"
     printf '  %s ps -a\n' "$BERTH"
     printf '  curl %s/jobs\n' "$(ready http)"
-    printf 'Stop it: kill %s\n' "$pid"
+    printf 'Stop it, and remove what it leaves:\n'
+    printf '  kill %s\n' "$pid"
+    printf '  docker ps -aq --filter label=berth.cluster=%s | xargs docker rm -f\n' "$cluster"
     json_add pid "$pid"
     pid=
 else
