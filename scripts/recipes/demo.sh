@@ -49,6 +49,9 @@ clean_up() {
     pid=
 }
 
+# What the caller set for clusters of its own must not change what the demo shows.
+unset BERTH_RUNTIME BERTH_LEASE BERTH_QUEUE_TIMEOUT BERTH_CLEANUP_AFTER EXECUTOR_ID EXECUTOR_CPUS EXECUTOR_MEMORY \
+    SCHEDULER_ID SCHEDULER_RELOAD
 say "demo: starting a single-machine cluster (berth dev) with this machine's resources and 2 emulated GPUs"
 EXECUTOR_GPUS=a100:2 nohup "$BERTH" dev --cluster "$cluster" --data-dir "$folder" --grpc-listen "$grpc" \
     --http-listen "$http" >"$folder/berth.log" 2>&1 </dev/null &

@@ -76,6 +76,8 @@ impl Disk for RealDisk {
         let temporary = self.path(&format!("{path}.tmp"));
         let mut file = fs::File::create(&temporary).await?;
         file.write_all(content).await?;
+        // What a write met with is told by the next flush; a sync alone keeps a full disk to itself.
+        file.flush().await?;
         file.sync_all().await?;
         fs::rename(&temporary, &target).await?;
         // The new name is durable only once its folder is.

@@ -1,8 +1,8 @@
 //! Where the database is: a file, or what a test puts in its place.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError};
@@ -61,8 +61,8 @@ impl FileMedium {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
             Ok(()) | Err(_) => {}
         }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new);
-        drop(Database::builder().create_file(file.map_err(unusable)?).map_err(broken)?);
+        drop(Database::create(&new).map_err(broken)?);
+        std::fs::set_permissions(&new, Permissions::from_mode(0o600)).map_err(unusable)?;
         std::fs::rename(&new, &path).map_err(unusable)?;
         // The file's name must outlive a power cut as what is in it does.
         let folders = self.folder.ancestors().take(2);
