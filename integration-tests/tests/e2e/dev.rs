@@ -110,9 +110,6 @@ fn the_demo_compares_each_end_with_the_expected_one() {
     assert!(shown.contains("EXPECTED") && shown.ends_with("Every job ended as expected.\n"), "{shown}");
     let jobs: Value =
         serde_json::from_str(&std::fs::read_to_string(&report).expect("a report")).expect("is JSON");
-    // By SIGTERM, or by SIGKILL where the container had only just begun and did not hear it.
-    let signalled = jobs[4]["exitCode"].as_i64().expect("an aborted job that ran has a code");
-    assert!([137, 143].contains(&signalled), "{jobs}");
     let ends: Vec<_> = jobs
         .as_array()
         .expect("a list")
@@ -128,7 +125,7 @@ fn the_demo_compares_each_end_with_the_expected_one() {
             ("exit-code", "EXIT_CODE", Some(3)),
             ("out-of-memory", "OOM_KILLED", Some(137)),
             ("too-large", "QUEUE_TIMEOUT", None),
-            ("aborted", "ABORTED_BY_USER", Some(signalled)),
+            ("aborted", "ABORTED_BY_USER", Some(143)),
             ("gpu", "EXIT_CODE", Some(0)),
             ("two-streams", "EXIT_CODE", Some(0)),
         ]

@@ -17,7 +17,8 @@ use crate::output::LogSink;
 const QUIET_LIMIT: Duration = Duration::from_secs(3);
 /// The log of an executor that is lost is given up sooner.
 const LOST_LIMIT: Duration = Duration::from_secs(3);
-const PAUSE: Duration = Duration::from_millis(250);
+/// The wait before a log that is not there yet is asked for again.
+pub const PAUSE: Duration = Duration::from_millis(250);
 /// How long one opening is tried before the job's state is looked at again.
 const OPEN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -255,7 +256,7 @@ fn has_length(entry: &LogEntry) -> bool {
 }
 
 /// The log of a job that has just started may not be there yet.
-fn may_appear(error: &CallError) -> bool {
+pub fn may_appear(error: &CallError) -> bool {
     matches!(error.code(), Code::NotFound | Code::FailedPrecondition)
 }
 

@@ -34,8 +34,8 @@ pub struct Demo {
     pub what: &'static str,
     /// What is run.
     pub spec: JobSpec,
-    /// Aborts it once it runs.
-    pub abort_when_running: bool,
+    /// Aborts it once it has written something.
+    pub abort_when_it_writes: bool,
     /// How it must end.
     pub expected: Expected,
 }
@@ -53,7 +53,7 @@ pub fn batch(image: &str) -> Vec<Demo> {
             queue_timeout: Some(wire_duration(Duration::from_secs(120))),
             ..JobSpec::default()
         },
-        abort_when_running: false,
+        abort_when_it_writes: false,
         expected,
     };
     let ended = |state, reason, exit_code| Expected { state, reason, exit_code, stdout: "", stderr: "" };
@@ -84,8 +84,8 @@ pub fn batch(image: &str) -> Vec<Demo> {
         job(
             "aborted",
             "sleeps, is aborted",
-            &["sleep", "600"],
-            ended(JobState::Aborted, EndReason::AbortedByUser, None),
+            &["sh", "-c", "echo asleep; sleep 600"],
+            Expected { stdout: "asleep", ..ended(JobState::Aborted, EndReason::AbortedByUser, None) },
         ),
         job(
             "gpu",
@@ -108,7 +108,7 @@ pub fn batch(image: &str) -> Vec<Demo> {
                 demo.spec.queue_timeout = Some(wire_duration(HOPELESS));
             }
             "gpu" => resources.gpu_count = 1,
-            "aborted" => demo.abort_when_running = true,
+            "aborted" => demo.abort_when_it_writes = true,
             _ => {}
         }
     }

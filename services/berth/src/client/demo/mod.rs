@@ -9,15 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use berth_api::v1::log_entry::Stream;
-use berth_api::v1::{AbortJobRequest, Job, JobState, StreamJobLogsRequest, SubmitJobRequest};
+use berth_api::v1::{
+    AbortJobRequest, Job, JobState, StreamJobLogsRequest, StreamJobLogsResponse, SubmitJobRequest,
+};
 use futures::future::try_join_all;
 use tokio::time::Instant;
+use tonic::Streaming;
 
 use self::batch::{Demo, batch};
 use self::report::{Shown, table_of, to_json};
 use super::connection::{CallError, Connection, jobs};
 use super::job_flags::new_request_id;
-use super::log_copy::latest_started;
+use super::log_copy::{PAUSE, latest_started, may_appear};
 use super::progress::Progress;
 use super::{outcome, watching};
 use crate::failure::ERROR;
@@ -62,7 +65,6 @@ async fn run(connection: &Connection, demo: Demo, started: Instant) -> anyhow::R
     let job = submit(connection, &demo).await?;
     let id = job.id.clone();
     let mut progress = Progress::default();
-    // The job is aborted once it is seen to run, not before.
     let runs = tokio::sync::Notify::new();
     let seen = AtomicBool::new(false);
     let say = |line: &str| {
@@ -78,8 +80,10 @@ async fn run(connection: &Connection, demo: Demo, started: Instant) -> anyhow::R
         }
     });
     let aborting = async {
-        if demo.abort_when_running {
+        if demo.abort_when_it_writes {
             runs.notified().await;
+            // A container in its first instant does not hear SIGTERM yet; one that has written does.
+            wait_for_output(connection, &id).await?;
             say("aborting");
             abort(connection, &id).await?;
         }
@@ -123,15 +127,39 @@ async fn abort(connection: &Connection, id: &str) -> Result<(), CallError> {
     Ok(())
 }
 
-/// Reads what an ended job wrote, told apart by stream.
-async fn read_output(connection: &Connection, job: &Job) -> anyhow::Result<(String, String)> {
-    let request = StreamJobLogsRequest { id: job.id.clone(), ..StreamJobLogsRequest::default() };
-    let mut stream = connection
+/// Waits until a running job has written something, or its output ends.
+async fn wait_for_output(connection: &Connection, id: &str) -> Result<(), CallError> {
+    let request = StreamJobLogsRequest { id: id.to_owned(), follow: true, ..StreamJobLogsRequest::default() };
+    let mut stream = loop {
+        match open_output(connection, request.clone()).await {
+            Err(error) if may_appear(&error) => tokio::time::sleep(PAUSE).await,
+            opened => break opened?,
+        }
+    };
+    while let Some(response) = stream.message().await.map_err(CallError::Answered)? {
+        if response.entries.iter().any(|entry| !entry.data.is_empty()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn open_output(
+    connection: &Connection,
+    request: StreamJobLogsRequest,
+) -> Result<Streaming<StreamJobLogsResponse>, CallError> {
+    connection
         .call(|channel| {
             let request = request.clone();
             async move { jobs(channel).stream_job_logs(request).await }
         })
-        .await?;
+        .await
+}
+
+/// Reads what an ended job wrote, told apart by stream.
+async fn read_output(connection: &Connection, job: &Job) -> anyhow::Result<(String, String)> {
+    let request = StreamJobLogsRequest { id: job.id.clone(), ..StreamJobLogsRequest::default() };
+    let mut stream = open_output(connection, request).await?;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     while let Some(response) = stream.message().await.context("the output cannot be read")? {
         for entry in response.entries {
