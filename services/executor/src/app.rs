@@ -2,6 +2,7 @@
 //! come through here, each with its own surroundings.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, ExecutorConfig};
@@ -31,6 +33,8 @@ const COMMANDS: usize = 256;
 const PROGRESS: usize = 256;
 /// How long jobs that may start only once run on after a start of the executor without a lease.
 const FIRST_LEASE: Duration = Duration::from_secs(5);
+/// An engine that takes longer to list containers at the start is worth a word.
+const ENGINE_SLOW: Duration = Duration::from_secs(3);
 /// Waits while the container engine does not answer at the start.
 const ENGINE_RETRY: Backoff = Backoff { first_ms: 200, most_ms: 5_000 };
 
@@ -61,26 +65,31 @@ pub enum ExecutorError {
     /// The folder cannot be used, or another executor uses it.
     #[error("the data folder cannot be used")]
     Disk(#[source] io::Error),
+    /// A part of it ended abnormally; the next run adopts what is there.
+    #[error("a part of the executor ended abnormally")]
+    Broken(#[source] tokio::task::JoinError),
 }
 
 /// Runs an executor until it is told to stop. Containers run on after that, and the next run
 /// adopts them.
 ///
 /// # Errors
-/// Fails at the start only, when a setting is wrong or the folder cannot be used. A scheduler or an
-/// engine that is not there is waited for.
+/// Fails at the start, when a setting is wrong or the folder cannot be used, and when a part of it
+/// breaks. A scheduler or an engine that is not there is waited for.
 pub async fn run(deps: Deps, config: ExecutorConfig, stop: CancellationToken) -> Result<(), ExecutorError> {
     config.validate()?;
     let opened = open(&deps, &config).await?;
-    let Some(adopted) = adopt(&deps, &opened.owner, &stop).await else { return Ok(()) };
+    let adopting = stop.run_until_cancelled(adopt(&deps, &opened.owner));
+    let Some(adopted) = adopting.await else { return Ok(()) };
     // The reconciler outlives the session, which still announces the stop.
     let reconciler_stop = CancellationToken::new();
     let (reconciler, session) = assemble(deps, config, opened, adopted, reconciler_stop.clone());
-    let session = async {
-        session.run(stop).await;
-        reconciler_stop.cancel();
-    };
-    tokio::join!(reconciler.run(), session);
+    // Tasks of their own: however long the one is busy, the other still answers.
+    let reconciler = AbortOnDropHandle::new(tokio::spawn(reconciler.run()));
+    let session = AbortOnDropHandle::new(tokio::spawn(session.run(stop)));
+    session.await.map_err(ExecutorError::Broken)?;
+    reconciler_stop.cancel();
+    reconciler.await.map_err(ExecutorError::Broken)?;
     tracing::info!("executor stopped; its containers run on");
     Ok(())
 }
@@ -135,6 +144,7 @@ fn assemble(
         store: logs.clone(),
         clock: deps.clock.clone(),
         random: deps.random.clone(),
+        stuck: Arc::default(),
     };
     let steps = StepsParts {
         runtime: deps.runtime.clone(),
@@ -179,12 +189,11 @@ fn assemble(
 }
 
 /// Lists the containers that are there already. One that was made before the machine's current
-/// boot and never started is removed: it will be made again if it is still wanted. `None` when the
-/// executor is stopped before the engine answers.
-async fn adopt(deps: &Deps, owner: &Owner, stop: &CancellationToken) -> Option<Vec<Listed>> {
+/// boot and never started is removed: it will be made again if it is still wanted.
+async fn adopt(deps: &Deps, owner: &Owner) -> Vec<Listed> {
     let (mut failures, mut last) = (0, None);
     loop {
-        match deps.runtime.list(owner).await {
+        match list(deps, owner).await {
             Ok(listed) => {
                 let mut adopted = Vec::new();
                 for container in listed {
@@ -201,7 +210,7 @@ async fn adopt(deps: &Deps, owner: &Owner, stop: &CancellationToken) -> Option<V
                 if !adopted.is_empty() {
                     tracing::info!(count = adopted.len(), "containers adopted");
                 }
-                return Some(adopted);
+                return adopted;
             }
             Err(error) => {
                 // What lasts is told once; that the engine is out of reach, by the runtime itself.
@@ -211,12 +220,23 @@ async fn adopt(deps: &Deps, owner: &Owner, stop: &CancellationToken) -> Option<V
                 last = Some(error);
                 let wait_ms = ENGINE_RETRY.wait_ms(failures, deps.random.next_u32());
                 failures += 1;
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return None,
-                    () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
-                }
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
             }
+        }
+    }
+}
+
+/// Lists the containers; an engine that takes long over it is told of while it is waited for.
+async fn list(deps: &Deps, owner: &Owner) -> Result<Vec<Listed>, EngineError> {
+    let mut listing = pin!(deps.runtime.list(owner));
+    match tokio::time::timeout(ENGINE_SLOW, &mut listing).await {
+        Ok(listed) => listed,
+        Err(_) => {
+            tracing::warn!(
+                waited_s = ENGINE_SLOW.as_secs(),
+                "the container engine does not answer: it is waited for. Check: docker info"
+            );
+            listing.await
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use berth_domain::backoff::Backoff;
@@ -43,6 +44,8 @@ pub struct Capture {
     pub clock: Arc<dyn Clock>,
     /// Spreads repeated attempts.
     pub random: Arc<dyn Random>,
+    /// The disk takes nothing now, and that was told: once, however many outputs wait for it.
+    pub stuck: Arc<AtomicBool>,
 }
 
 impl Capture {
@@ -56,7 +59,7 @@ impl Capture {
                     return self.store.close(attempt);
                 }
                 Err(error) => {
-                    tracing::warn!(job_id = %attempt.job, error = %error, "output cannot be opened");
+                    self.stuck(&error);
                     self.pause(&mut failures).await;
                 }
             }
@@ -74,7 +77,12 @@ impl Capture {
             }
             if let Err(error) = &copied {
                 refusals += u32::from(matches!(error, CopyError::Engine(EngineError::Failed(_))));
-                tracing::debug!(job_id = %attempt.job, error = %error, "capture of output was broken");
+                match error {
+                    CopyError::Disk(error) => self.stuck(error),
+                    CopyError::Engine(error) => {
+                        tracing::debug!(job_id = %attempt.job, %error, "capture of output was broken");
+                    }
+                }
             }
             match self.runtime.inspect(container).await {
                 Ok(None) => {
@@ -113,6 +121,7 @@ impl Capture {
                 }
             }
             writer.append(lines).await?;
+            self.unstuck();
             if let Some(error) = broken {
                 return Err(error.into());
             }
@@ -128,8 +137,21 @@ impl Capture {
         });
         let mut failures = 0;
         while let Err(error) = writer.finish(note.clone()).await {
-            tracing::warn!(error = %error, "the end of an output cannot be written");
+            self.stuck(&error);
             self.pause(&mut failures).await;
+        }
+        self.unstuck();
+    }
+
+    fn stuck(&self, error: &io::Error) {
+        if !self.stuck.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "output of jobs cannot be written to the data folder: it is tried again until it works");
+        }
+    }
+
+    fn unstuck(&self) {
+        if self.stuck.load(Ordering::Relaxed) && self.stuck.swap(false, Ordering::Relaxed) {
+            tracing::info!("output of jobs is written again");
         }
     }
 

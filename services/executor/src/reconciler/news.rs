@@ -135,8 +135,13 @@ impl Reconciler {
             Outcome::Ended { end, .. } => {
                 tracing::info!(%job_id, attempt = number, epoch, cause = ?end.cause, message = %end.message, "attempt ended");
             }
+            // What stops every step is worth one word, not one a job.
+            Outcome::Broken { message, .. } if self.last_failure.as_ref() == Some(message) => {
+                tracing::debug!(%job_id, attempt = number, epoch, reason = %message, "step failed again");
+            }
             Outcome::Broken { message, .. } => {
                 tracing::warn!(%job_id, attempt = number, epoch, reason = %message, "step failed and is tried again");
+                self.last_failure = Some(message.clone());
             }
             Outcome::Forgotten if attempt.order.is_none() => return self.forget(key),
             Outcome::Forgotten

@@ -34,6 +34,9 @@ const NOTICES_A_TURN: usize = 256;
 const STOP_WAIT: Duration = Duration::from_secs(5);
 /// The longest sleep; it only keeps the arithmetic small.
 const LONG: Duration = Duration::from_secs(3_600);
+/// What is to be shown is copied as a whole: for each so many reports, a millisecond lies between
+/// two copies, which bounds what copying takes.
+const REPORTS_A_MILLISECOND: usize = 1_000;
 /// How many safety intervals lie between two looks for old output.
 const SWEEP_EVERY: u32 = 30;
 
@@ -75,8 +78,12 @@ pub struct Reconciler {
     reports: BTreeMap<AttemptRef, Reportable>,
     digest: u64,
     changed: bool,
+    /// What has changed is shown from this time on.
+    publish_at: Instant,
     turn: u64,
     sweeps: u32,
+    /// Why a step failed, as it was told last.
+    pub(super) last_failure: Option<String>,
     cleanup_after_ms: u64,
     safety_interval: Duration,
     commands: mpsc::Receiver<Command>,
@@ -106,8 +113,10 @@ impl Reconciler {
             reports: BTreeMap::new(),
             digest: 0,
             changed: true,
+            publish_at: Instant::now(),
             turn: 1,
             sweeps: 0,
+            last_failure: None,
             cleanup_after_ms: millis(parts.cleanup_after),
             safety_interval: parts.safety_interval,
             commands: parts.commands,
@@ -181,7 +190,7 @@ impl Reconciler {
                 self.advance(&key, &rules);
             }
         }
-        if std::mem::take(&mut self.changed) {
+        if self.changed && Instant::now() >= self.publish_at {
             self.publish();
         }
     }
@@ -319,6 +328,9 @@ impl Reconciler {
     }
 
     fn publish(&mut self) {
+        self.changed = false;
+        let pause_ms = u64::try_from(self.reports.len() / REPORTS_A_MILLISECOND).unwrap_or(u64::MAX);
+        self.publish_at = Instant::now() + Duration::from_millis(pause_ms).min(LONG);
         let mut used = Reserved::default();
         for key in self.reports.keys() {
             let Some(attempt) = self.attempts.get(key) else { continue };
@@ -346,7 +358,8 @@ impl Reconciler {
             .deadlines
             .first()
             .map_or(LONG, |(at, _)| Duration::from_millis(at.saturating_sub(now_ms)).min(LONG));
-        Instant::now() + wait
+        let wake = Instant::now() + wait;
+        if self.changed { wake.min(self.publish_at) } else { wake }
     }
 }
 

@@ -68,6 +68,7 @@ impl Machine {
                     store: LogStore::new(self.disk.clone(), LogLimits::default()),
                     clock: self.clock.clone(),
                     random: random.clone(),
+                    stuck: Arc::default(),
                 },
                 clock: self.clock.clone(),
                 random,

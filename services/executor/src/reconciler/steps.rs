@@ -25,6 +25,9 @@ use crate::runtime::{
     Runtime, Signal, StartError, tagged,
 };
 
+/// How long a container may take to hear signals: the kernel drops a SIGTERM to its first process until that
+/// has said what to do with one, and the whole grace would pass.
+const DEAF_MS: u64 = 500;
 /// How often an engine may say no to one attempt before the attempt ends as a fault of the executor.
 pub(super) const MOST_REFUSALS: u32 = 3;
 /// How often a pull that might succeed later is tried here before another executor has a go.
@@ -265,7 +268,11 @@ impl Steps {
     }
 
     async fn terminate(&self, task: &Task, cause: StopCause, grace_ms: u64) -> Outcome {
-        let kill_at_ms = self.parts.clock.wall_ms().saturating_add(grace_ms);
+        let now_ms = self.parts.clock.wall_ms();
+        let kill_at_ms = now_ms.saturating_add(grace_ms);
+        let age_ms = task.started_ms.map_or(DEAF_MS, |at| now_ms.saturating_sub(at));
+        let deaf_ms = DEAF_MS.saturating_sub(age_ms).min(grace_ms / 2);
+        tokio::time::sleep(Duration::from_millis(deaf_ms)).await;
         let stop = Stop { cause, kill_at_ms, killed: false };
         self.signal(task, Signal::Term, Outcome::Stopping(stop)).await
     }

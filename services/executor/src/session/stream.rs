@@ -148,15 +148,12 @@ impl<'a> Stream<'a> {
     }
 
     fn report(&mut self, snapshot: &Snapshot) {
-        loop {
-            let message = self.message();
-            let Ok(room) = self.up.try_reserve() else { return };
-            let due = self.session.ledger.due(&snapshot.reports, Instant::now(), REPORTS_A_MESSAGE);
-            if due.is_empty() {
-                return;
-            }
-            let reports = due.iter().map(wire::report).collect();
-            room.send(SessionRequest { reports, ..message });
+        let most = self.up.capacity() * REPORTS_A_MESSAGE;
+        let due = self.session.ledger.due(&snapshot.reports, Instant::now(), most);
+        for batch in due.chunks(REPORTS_A_MESSAGE) {
+            let reports = batch.iter().map(wire::report).collect();
+            // There is room, and nobody else takes it: this task alone sends.
+            let _ = self.up.try_send(SessionRequest { reports, ..self.message() });
         }
     }
 
