@@ -125,7 +125,8 @@ pub fn lines(error: &anyhow::Error) -> Vec<String> {
             &unreachable.to_string(),
             &[],
             Some(format!(
-                "Set BERTH_ADDR or --addr to the gRPC address of a scheduler (now {addresses}). Check: berth health"
+                "Set BERTH_ADDR or --addr to the gRPC address of a scheduler (now {addresses}). \
+                 Check: berth health. Start a cluster on this machine: berth dev"
             )),
         ),
         None => worded(&format!("{error:#}"), &[], None),
@@ -222,7 +223,7 @@ mod tests {
             [
                 "error: no scheduler answered at 127.0.0.1:50051 within 15s: Connection refused",
                 "hint: Set BERTH_ADDR or --addr to the gRPC address of a scheduler (now 127.0.0.1:50051). \
-                 Check: berth health",
+                 Check: berth health. Start a cluster on this machine: berth dev",
             ]
         );
         assert_eq!(exit_code(&error), UNREACHABLE);

@@ -119,10 +119,13 @@ impl Context {
         match error {
             StoreError::Full => Problem::Exhausted {
                 reason: "QUEUE_FULL",
-                message: "The queue is full: the store has no room for new jobs. Running jobs continue; retry later.".to_owned(),
+                message: format!(
+                    "The queue is full: {}. Running jobs continue; make room, then submit again.",
+                    self.store.describe().when_full
+                ),
                 retry_after: RETRY_AFTER,
             },
-            StoreError::Unavailable { .. } | StoreError::Unknown { .. } => {
+            StoreError::Unavailable { .. } | StoreError::InUse { .. } | StoreError::Unknown { .. } => {
                 tracing::warn!(%error, "store call failed");
                 Problem::Unavailable {
                     reason: "QUEUE_UNAVAILABLE",

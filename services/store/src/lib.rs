@@ -127,6 +127,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Says what holds the truth and how durable an acknowledged write is.
     fn describe(&self) -> StoreDescription;
+
+    /// Closes the store at the end of its process, so that the next one opens it without repair. Calls
+    /// after that fail. Without it nothing is lost.
+    async fn close(&self) {}
 }
 
 /// Identifies the session a message claims to come from.

@@ -182,6 +182,12 @@ pub enum StoreError {
         /// What went wrong, for people.
         reason: String,
     },
+    /// Another process works on it. Nothing was applied.
+    #[error("another process uses {place}")]
+    InUse {
+        /// Where it is.
+        place: String,
+    },
     /// The connection broke or timed out after the request was sent: it may or may not have been applied.
     #[error("the outcome is unknown: {reason}")]
     Unknown {
@@ -211,6 +217,7 @@ impl StoreError {
             | Self::Generation { .. }
             | Self::Full
             | Self::Unavailable { .. }
+            | Self::InUse { .. }
             | Self::Corrupt { .. }
             | Self::Malformed { .. } => false,
         }
@@ -349,4 +356,6 @@ pub struct StoreDescription {
     pub kind: &'static str,
     /// How durable an acknowledged write is, for people.
     pub durability: String,
+    /// What is true when new jobs find no room, as a part of a sentence.
+    pub when_full: String,
 }

@@ -26,6 +26,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A page of 1,000 jobs with large specs exceeds what a request may have.
 const MAX_RECEIVED_BYTES: usize = 64 * 1024 * 1024;
+/// What is there instead of a scheduler.
+const NO_GRPC: &str = "it answers, but not in gRPC; REST has an address of its own";
 /// A trouble that lasts longer is mentioned once on stderr.
 const QUIET_TROUBLE: Duration = Duration::from_secs(2);
 
@@ -152,7 +154,7 @@ impl Connection {
         CallError::Unreachable {
             addresses: self.addresses.to_string(),
             cause: cause_of(status),
-            said_by_scheduler: status.source().is_none(),
+            said_by_scheduler: status.source().is_none() && !is_foreign(status),
             tried_for: self.retry_for,
         }
     }
@@ -198,16 +200,28 @@ pub fn cluster(channel: Channel) -> ClusterServiceClient<Channel> {
 /// Says whether a later try, perhaps at another address, may fare better: the scheduler said so, or none
 /// answered. Only a status made on this side, for want of an answer, has a source.
 pub fn is_passing(status: &Status) -> bool {
-    status.code() == Code::Unavailable || status.source().is_some()
+    status.code() == Code::Unavailable || status.source().is_some() || is_foreign(status)
+}
+
+/// Says whether it was an answer, but none of gRPC: tonic words what it made of it. The usual case is the
+/// REST address of a scheduler.
+fn is_foreign(status: &Status) -> bool {
+    let said = ["receiving response with status:", "grpc-status header missing", "invalid compression flag"];
+    said.iter().any(|words| status.message().contains(words))
 }
 
 /// Words what kept an answer away.
 pub fn cause_of(status: &Status) -> String {
+    if is_foreign(status) {
+        return NO_GRPC.to_owned();
+    }
     let Some(mut cause) = status.source() else { return status.message().to_owned() };
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    let cause = cause.to_string();
+    // What comes of it when a server of HTTP/1 answers.
+    if cause.contains("frame with invalid size") { NO_GRPC.to_owned() } else { cause }
 }
 
 fn retry_after(status: &Status) -> Option<Duration> {

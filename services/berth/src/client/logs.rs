@@ -74,13 +74,17 @@ fn first_attempt(args: &Args, job: &Job) -> Result<i32, Failure> {
             job.id
         ))),
         Some(attempt) => Ok(attempt),
-        None if started > 0 => Ok(started),
-        None if args.follow && !has_ended(job) => Ok(1),
-        None if has_ended(job) => Err(Failure::not_found(format!(
-            "job {} never started, so it has no output: {}",
-            job.id,
+        None if has_ended(job) && job.start_time.is_none() => Err(Failure::not_found(format!(
+            "{} never started, so it has no output: {}",
+            if job.attempt > 1 {
+                format!("attempt {} of job {}", job.attempt, job.id)
+            } else {
+                format!("job {}", job.id)
+            },
             output::plain(&job.message)
         ))),
+        None if started > 0 => Ok(started),
+        None if args.follow && !has_ended(job) => Ok(1),
         None => {
             Err(Failure::not_found(format!("job {} is {} and has no output yet", job.id, names::state(job)))
                 .hint(format!("Wait for it: berth logs -f {}", job.id)))

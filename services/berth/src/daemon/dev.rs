@@ -9,9 +9,10 @@ use berth_domain::ids::SchedulerId;
 use berth_executor::Ready as Registered;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::machine::{MachineArgs, Place};
-use super::ready::Ready;
+use super::ready::{Notice, Ready};
 use super::replica::{Clocks, ListenArgs, Listeners, Started};
 use super::{home, stop_on_signal, store};
 use crate::{logging, output};
@@ -49,13 +50,14 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let (scheduler_dir, executor_dir) = (data_dir.join("scheduler"), data_dir.join("executor"));
     home::prepare(&scheduler_dir)?;
     home::prepare(&executor_dir)?;
+    let _notice = Notice::begin(&data_dir);
     let id = match args.scheduler_id {
         Some(id) => id,
         None => home::default_id(&scheduler_dir)?,
     };
     let id = SchedulerId::parse(&id).context("SCHEDULER_ID")?;
     let mut config = args.clocks.config(id, &args.cluster)?;
-    let stop = stop_on_signal()?;
+    let stop = stop_on_signal(tell_stop)?;
     let listeners = Listeners::open(&args.listen).await?;
     config.advertise = listeners.advertise();
     let (grpc_at, http_at) = (listeners.grpc_at, listeners.http_at);
@@ -74,18 +76,22 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let scheduler_stop = CancellationToken::new();
     let scheduler = Started::new(store, config, listeners, scheduler_stop.clone()).await?;
     let announced = tokio::spawn(announce(registered, data_dir, (grpc_at, http_at)));
-    let executing = async {
-        let ran = tokio::select! {
-            ran = berth_executor::run(deps, executor, stop) => ran.context("the executor cannot run"),
-            () = scheduler_stop.cancelled() => Ok(()),
-        };
-        scheduler_stop.cancel();
-        ran
+    // A task of its own: however busy the executor is, the scheduler still answers.
+    let serving = AbortOnDropHandle::new(tokio::spawn(scheduler.serve()));
+    let executed = tokio::select! {
+        ran = berth_executor::run(deps, executor, stop) => ran.context("the executor cannot run"),
+        () = scheduler_stop.cancelled() => Ok(()),
     };
-    let (served, executed) = tokio::join!(scheduler.serve(), executing);
+    scheduler_stop.cancel();
+    let served = serving.await.context("the scheduler ended abnormally")?;
     announced.abort();
     served.and(executed)?;
     Ok(0)
+}
+
+/// Says what a stop means for what runs.
+fn tell_stop() {
+    output::note("Stopping: running jobs go on and are taken up again. A second Ctrl-C leaves at once.");
 }
 
 /// Where this machine reaches a listener of its own.
@@ -113,9 +119,7 @@ async fn announce(
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    if let Err(error) = ready.announce(&data_dir) {
-        tracing::warn!(error = format!("{error:#}"), "readiness could not be written");
-    }
+    ready.announce(&data_dir);
     let grpc = reachable(grpc_at);
     let address = if grpc.port() == 50051 { String::new() } else { format!("BERTH_ADDR={grpc} ") };
     output::note(format!(

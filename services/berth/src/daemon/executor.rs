@@ -8,8 +8,8 @@ use berth_executor::Ready as Registered;
 use tokio::sync::watch;
 
 use super::machine::{MachineArgs, Place};
-use super::ready::Ready;
-use super::{home, stop_on_signal};
+use super::ready::{Notice, Ready};
+use super::{home, log_stop, stop_on_signal};
 use crate::{logging, values};
 
 /// Run an executor
@@ -48,6 +48,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     logging::start(Some("info"));
     let data_dir = args.data_dir.unwrap_or_else(|| home::default_data_dir("executor"));
     home::prepare(&data_dir)?;
+    let _notice = Notice::begin(&data_dir);
     let config = args.machine.config(Place {
         executor_id: args.executor_id,
         cluster: args.cluster,
@@ -55,7 +56,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         data_dir: data_dir.clone(),
         safety_interval: args.safety_interval,
     })?;
-    let stop = stop_on_signal()?;
+    let stop = stop_on_signal(log_stop)?;
     let (ready, registered) = watch::channel(None);
     let deps = args.machine.surroundings(&data_dir, ready)?;
     let announced = tokio::spawn(announce(registered, data_dir));
@@ -77,7 +78,5 @@ async fn announce(mut registered: watch::Receiver<Option<Registered>>, data_dir:
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    if let Err(error) = ready.announce(&data_dir) {
-        tracing::warn!(error = format!("{error:#}"), "readiness could not be written");
-    }
+    ready.announce(&data_dir);
 }

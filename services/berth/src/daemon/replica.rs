@@ -115,6 +115,7 @@ impl Listeners {
 /// A replica that has started and is not served yet.
 pub struct Started {
     replica: Replica,
+    store: Arc<dyn Store>,
     listeners: Listeners,
     stop: CancellationToken,
 }
@@ -130,9 +131,13 @@ impl Started {
         listeners: Listeners,
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let deps = Deps { store, entropy: Arc::new(SeededEntropy::from_os()), connect: Arc::new(TcpConnect) };
+        let deps = Deps {
+            store: store.clone(),
+            entropy: Arc::new(SeededEntropy::from_os()),
+            connect: Arc::new(TcpConnect),
+        };
         let replica = Replica::start(deps, config, stop.clone()).await.context("the store cannot be used")?;
-        Ok(Self { replica, listeners, stop })
+        Ok(Self { replica, store, listeners, stop })
     }
 
     /// Serves gRPC and REST until it is told to stop.
@@ -140,7 +145,7 @@ impl Started {
     /// # Errors
     /// Fails when a listener does.
     pub async fn serve(self) -> anyhow::Result<()> {
-        let Self { replica, listeners, stop } = self;
+        let Self { replica, store, listeners, stop } = self;
         let router = berth_gateway::router(replica.routes());
         let rest = tokio::spawn(berth_gateway::serve(listeners.http, router, stop.clone()));
         let incoming = TcpListenerStream::new(listeners.grpc).inspect(|accepted| {
@@ -152,7 +157,9 @@ impl Started {
         });
         let served = replica.serve(incoming).await;
         stop.cancel();
-        rest.await.context("the REST gateway ended abnormally")?;
+        let rest = rest.await;
+        store.close().await;
+        rest.context("the REST gateway ended abnormally")?;
         served.context("the gRPC listener failed")
     }
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use berth_domain::ids::SchedulerId;
 
-use super::ready::Ready;
+use super::ready::{Notice, Ready};
 use super::replica::{Clocks, ListenArgs, Listeners, Started};
 use super::store::StoreArgs;
-use super::{home, stop_on_signal};
+use super::{home, log_stop, stop_on_signal};
 use crate::logging;
 
 /// Run a scheduler replica
@@ -42,13 +42,14 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     logging::start(Some("info"));
     let data_dir = args.data_dir.unwrap_or_else(|| home::default_data_dir("scheduler"));
     home::prepare(&data_dir)?;
+    let _notice = Notice::begin(&data_dir);
     let id = match args.scheduler_id {
         Some(id) => id,
         None => home::default_id(&data_dir)?,
     };
     let id = SchedulerId::parse(&id).context("SCHEDULER_ID")?;
     let mut config = args.clocks.config(id.clone(), &args.cluster)?;
-    let stop = stop_on_signal()?;
+    let stop = stop_on_signal(log_stop)?;
     let listeners = Listeners::open(&args.listen).await?;
     config.advertise = args.advertise.unwrap_or_else(|| listeners.advertise());
     let (grpc, http) = (listeners.grpc_at.to_string(), listeners.http_at.to_string());
@@ -63,7 +64,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    ready.announce(&data_dir)?;
+    ready.announce(&data_dir);
     started.serve().await?;
     Ok(0)
 }

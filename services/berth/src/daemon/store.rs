@@ -98,6 +98,13 @@ impl StoreArgs {
 pub async fn open_embedded(folder: PathBuf) -> anyhow::Result<Arc<dyn Store>> {
     // Opening may repair a large file, which must not hold up the runtime.
     let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&EmbeddedConfig::new(folder)));
-    let store = opening.await.context("the store could not be opened")?;
-    Ok(Arc::new(store.context("the store cannot be used; stop the other process, or set --data-dir")?))
+    let remedy = match opening.await.context("the store could not be opened")? {
+        Ok(store) => return Ok(Arc::new(store)),
+        Err(error @ StoreError::InUse { .. }) => anyhow::Error::new(error)
+            .context("the store is in use; stop the other process, or set --data-dir"),
+        Err(error) => anyhow::Error::new(error).context(
+            "the store cannot be used; mend its folder, restore it from a backup, or set --data-dir",
+        ),
+    };
+    Err(remedy)
 }

@@ -78,9 +78,9 @@ impl Medium for FileMedium {
         self.make()?;
         let path = self.folder.join(Self::FILE);
         Database::builder().set_cache_size(CACHE_BYTES).open(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::Unavailable {
-                reason: format!("another process of berth uses {}", self.folder.display()),
-            },
+            DatabaseError::DatabaseAlreadyOpen => {
+                StoreError::InUse { place: self.folder.display().to_string() }
+            }
             other => StoreError::Unavailable { reason: format!("{}: {other}", path.display()) },
         })
     }

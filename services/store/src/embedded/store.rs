@@ -18,8 +18,8 @@ use super::medium::{FileMedium, Medium};
 use super::reads;
 use super::schema::broken;
 use super::shared::Shared;
-use super::task::{Act, Task, Work};
-use super::writer::{self, Writer, now_ms};
+use super::task::{Act, Request, Work};
+use super::writer::{self, Writer, closed, now_ms};
 use crate::cursor::Place;
 use crate::rules::{self, Announced, Log, Outcome, Tables};
 use crate::validate::check_call;
@@ -60,10 +60,11 @@ impl EmbeddedConfig {
 /// one is gone.
 #[derive(Clone)]
 pub struct EmbeddedStore {
-    tasks: mpsc::Sender<Box<dyn Task>>,
+    tasks: mpsc::Sender<Request>,
     shared: Arc<Shared>,
     schedulers: Arc<Mutex<Announced>>,
     place: String,
+    min_free_bytes: u64,
 }
 
 impl fmt::Debug for EmbeddedStore {
@@ -98,7 +99,8 @@ impl EmbeddedStore {
             .name("berth-store".to_owned())
             .spawn(|| writer.run())
             .map_err(|error| broken(format!("no thread for it: {error}")))?;
-        Ok(Self { tasks: sender, shared, schedulers: Arc::default(), place })
+        let min_free_bytes = config.min_free_bytes;
+        Ok(Self { tasks: sender, shared, schedulers: Arc::default(), place, min_free_bytes })
     }
 
     /// Has the writer do something, and waits until it is done.
@@ -109,7 +111,7 @@ impl EmbeddedStore {
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let task = Box::new(Act { durable, act, result: None, reply });
-        self.tasks.send(task).await.map_err(|_| broken("its thread has ended"))?;
+        self.tasks.send(Request::Do(task)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| StoreError::Unknown {
             reason: "the store's thread ended before it answered".to_owned(),
         })?
@@ -148,6 +150,7 @@ impl Store for EmbeddedStore {
                 ) => Ok(Err(refusal)),
                 Err(
                     failure @ (StoreError::Unavailable { .. }
+                    | StoreError::InUse { .. }
                     | StoreError::Unknown { .. }
                     | StoreError::Corrupt { .. }),
                 ) => Err(failure),
@@ -251,10 +254,22 @@ impl Store for EmbeddedStore {
         Ok(self.schedulers.lock().unwrap_or_else(PoisonError::into_inner).alive(now_ms()))
     }
 
+    async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.tasks.send(Request::Close(done)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+
     fn describe(&self) -> StoreDescription {
         StoreDescription {
             kind: "embedded",
             durability: format!("on disk in {}: every acknowledged write is synced", self.place),
+            when_full: format!(
+                "less than {} MiB are free on the disk of {}",
+                self.min_free_bytes >> 20,
+                self.place
+            ),
         }
     }
 }

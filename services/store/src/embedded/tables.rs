@@ -15,8 +15,9 @@ use crate::rules::{Index, StoredJob, StoredKey, Tables};
 
 type Rows<'t> = Table<'t, &'static str, &'static [u8]>;
 
-/// The most forgotten keys that one call removes, so that no call pays for all of them.
-const MAX_FORGOTTEN: usize = 8;
+/// The most forgotten keys that one transaction removes: about as many as one may add under load, and
+/// few enough that no caller pays for all of them.
+const MAX_FORGOTTEN: usize = 1_000;
 
 /// The tables of one transaction.
 pub(super) struct DiskTables<'t> {

@@ -33,6 +33,14 @@ pub(super) trait Task: Send {
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
+/// What the writer is sent.
+pub(super) enum Request {
+    /// To do this.
+    Do(Box<dyn Task>),
+    /// To close the database, and to say so.
+    Close(oneshot::Sender<()>),
+}
+
 /// A task made of a function.
 pub(super) struct Act<T, F> {
     pub(super) durable: bool,

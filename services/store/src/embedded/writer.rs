@@ -4,19 +4,21 @@
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::medium::Medium;
 use super::schema::{HEAD, HEAD_KEY, broken};
 use super::shared::{Shared, View};
 use super::tables::DiskTables;
-use super::task::{Task, Work};
+use super::task::{Request, Task, Work};
 use crate::record::{decode_head, encode_head};
 use crate::rules::{Head, Log};
 use crate::{Change, StoreError};
 
 /// The most tasks of one transaction: what a disk takes for one is shared by that many.
 const MAX_BATCH: usize = 64;
+/// Why nothing is done after the end.
+const CLOSED: &str = "the store is closed";
 
 /// Tells the time in milliseconds since the Unix epoch.
 pub(super) fn now_ms() -> u64 {
@@ -58,7 +60,7 @@ fn put_head(transaction: &redb::WriteTransaction, head: &Head) -> Result<(), Sto
 pub(super) struct Writer {
     pub(super) medium: Arc<dyn Medium>,
     pub(super) shared: Arc<Shared>,
-    pub(super) tasks: mpsc::Receiver<Box<dyn Task>>,
+    pub(super) tasks: mpsc::Receiver<Request>,
 }
 
 /// Why a transaction came to nothing.
@@ -70,17 +72,41 @@ enum Failure {
 }
 
 impl Writer {
-    /// Works until every handle is gone.
+    /// Works until every handle is gone, or one of them says that it is over.
     pub(super) fn run(mut self) {
         while let Some(first) = self.tasks.blocking_recv() {
-            let mut batch = vec![first];
-            while batch.len() < MAX_BATCH
-                && let Ok(next) = self.tasks.try_recv()
-            {
-                batch.push(next);
+            let mut next = Some(first);
+            let mut batch = Vec::new();
+            let closing = loop {
+                match next.take() {
+                    Some(Request::Do(task)) => batch.push(task),
+                    Some(Request::Close(done)) => break Some(done),
+                    None => break None,
+                }
+                if batch.len() < MAX_BATCH {
+                    next = self.tasks.try_recv().ok();
+                }
+            };
+            if !batch.is_empty() {
+                self.serve(batch);
             }
-            self.serve(batch);
+            if let Some(done) = closing {
+                return self.close(done);
+            }
         }
+    }
+
+    /// Closes the database, which closes with its last user: here, unless a reader is under way.
+    fn close(mut self, done: oneshot::Sender<()>) {
+        self.shared.replace(Err(CLOSED.to_owned()));
+        self.tasks.close();
+        while let Ok(late) = self.tasks.try_recv() {
+            match late {
+                Request::Do(task) => task.finish(Err(closed())),
+                Request::Close(done) => drop(done.send(())),
+            }
+        }
+        let _ = done.send(());
     }
 
     fn serve(&self, mut batch: Vec<Box<dyn Task>>) {
@@ -134,7 +160,7 @@ impl Writer {
             }
             Err(error) => return Err(Failure::Database(error)),
         }
-        if batch.iter().any(|task| task.is_durable()) {
+        if is_durable(batch) {
             put_head(&transaction, &head).map_err(Failure::Database)?;
             transaction.commit().map_err(|error| {
                 Failure::Database(StoreError::Unknown { reason: format!("the disk failed: {error}") })
@@ -168,15 +194,27 @@ fn run(
     (now_ms, full): (u64, bool),
 ) -> Result<(), StoreError> {
     let mut tables = DiskTables::open(transaction)?;
-    tables.forget_keys(now_ms)?;
+    if is_durable(batch) {
+        tables.forget_keys(now_ms)?;
+    }
     for task in batch {
         task.run(&mut Work { head, tables: &mut tables, entries, now_ms, full })?;
     }
     Ok(())
 }
 
+/// Says whether any of the tasks must be on the disk before it is answered.
+fn is_durable(batch: &[Box<dyn Task>]) -> bool {
+    batch.iter().any(|task| task.is_durable())
+}
+
 fn answer(batch: Vec<Box<dyn Task>>, mut outcome: impl FnMut() -> Result<(), StoreError>) {
     batch.into_iter().for_each(|task| task.finish(outcome()));
+}
+
+/// What a call is told after the end.
+pub(super) fn closed() -> StoreError {
+    StoreError::Unavailable { reason: CLOSED.to_owned() }
 }
 
 /// The same error for another caller.

@@ -264,6 +264,10 @@ impl Store for ModelStore {
     }
 
     fn describe(&self) -> StoreDescription {
-        StoreDescription { kind: "model", durability: "in memory: gone with the process".to_owned() }
+        StoreDescription {
+            kind: "model",
+            durability: "in memory: gone with the process".to_owned(),
+            when_full: "a test says so".to_owned(),
+        }
     }
 }

@@ -321,7 +321,11 @@ impl Store for RedisStore {
     }
 
     fn describe(&self) -> StoreDescription {
-        StoreDescription { kind: "redis", durability: self.durability.clone() }
+        StoreDescription {
+            kind: "redis",
+            durability: self.durability.clone(),
+            when_full: "Redis uses over 85 % of its maxmemory".to_owned(),
+        }
     }
 }
 

@@ -67,8 +67,8 @@ impl Log {
         if after.revision == head.revision {
             return Changes::Entries { entries: Vec::new(), position: after };
         }
-        let newer = self.entries.iter().flat_map(|entry| entry.changes.last()).map(|(revision, _)| *revision);
-        let start = newer.take_while(|revision| *revision <= after.revision).count();
+        let is_known = |entry: &Entry| entry.changes.last().is_some_and(|(last, _)| *last <= after.revision);
+        let start = self.entries.partition_point(is_known);
         let calls = self.entries.iter().skip(start).take(MAX_READ);
         let entries: Vec<_> = calls
             .flat_map(|entry| entry.changes.iter())

@@ -64,8 +64,8 @@ pub fn watch(stop: &CancellationToken) -> anyhow::Result<()> {
         Some(heritage) => (heritage.path.clone(), heritage.program.clone()),
         None => {
             let program = own_path().context("this program's own file is not known")?;
-            let running = Fingerprint::of(&program)
-                .with_context(|| format!("{} cannot be looked at", program.display()))?;
+            // What runs, not what has its name: that may have been replaced since the start.
+            let running = Fingerprint::of(Path::new(RUNNING)).context("this program cannot be looked at")?;
             (program, running)
         }
     };

@@ -1,9 +1,10 @@
 //! The program's file: whether it is another, whether it is whole, whether it runs.
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -96,11 +97,23 @@ enum Flaw {
     Broken(String),
 }
 
-/// Lets the program say its version.
+/// Lets the program say its version, and read this process's arguments: with `--help` after them, it
+/// refuses what it does not know and starts nothing.
 async fn try_out(path: &Path) -> Result<(), Flaw> {
+    let version = trial(path, "--version", &[]).await?;
+    if !version.stdout.starts_with(b"berth ") {
+        return Err(Flaw::Broken("--version does not say that it is berth".to_owned()));
+    }
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    trial(path, "--help", &arguments).await.map(drop)
+}
+
+/// Runs the program once, to its end.
+async fn trial(path: &Path, flag: &str, arguments: &[OsString]) -> Result<Output, Flaw> {
     let mut command = Command::new(path);
     command
-        .arg("--version")
+        .args(arguments)
+        .arg(flag)
         .env_remove(setting::VARIABLE)
         .env_remove(heritage::VARIABLE)
         .stdin(Stdio::null())
@@ -109,18 +122,14 @@ async fn try_out(path: &Path) -> Result<(), Flaw> {
         Ok(Ok(output)) => output,
         Ok(Err(error)) if error.kind() == ErrorKind::ExecutableFileBusy => return Err(Flaw::Busy),
         Ok(Err(error)) => return Err(Flaw::Broken(error.to_string())),
-        Err(_) => {
-            return Err(Flaw::Broken(format!("--version took longer than {} s", TRIAL_LIMIT.as_secs())));
-        }
+        Err(_) => return Err(Flaw::Broken(format!("{flag} took longer than {} s", TRIAL_LIMIT.as_secs()))),
     };
-    let said = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        Err(Flaw::Broken(format!("--version ended with {}", output.status)))
-    } else if !said.starts_with("berth ") {
-        Err(Flaw::Broken("--version does not say that it is berth".to_owned()))
-    } else {
-        Ok(())
+    if output.status.success() {
+        return Ok(output);
     }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().next().map(|line| format!(": {line}")).unwrap_or_default();
+    Err(Flaw::Broken(format!("{flag} ended with {}{said}", output.status)))
 }
 
 #[cfg(test)]
@@ -175,6 +184,10 @@ mod tests {
         assert_eq!(tried(&folder.put(GOOD)).await, Ok(()));
         for (script, reason) in [
             ("#!/bin/sh\nexit 3\n", "--version ended with exit status: 3"),
+            (
+                "#!/bin/sh\necho berth 1.0\nfor last; do :; done\n[ \"$last\" = --version ] || { echo no such flag >&2; exit 2; }\n",
+                "--help ended with exit status: 2: no such flag",
+            ),
             ("#!/bin/sh\necho other 1.0\n", "--version does not say that it is berth"),
             ("\u{7f}ELF", "Exec format error (os error 8)"),
         ] {
