@@ -153,7 +153,10 @@ fn a_folder_serves_one_cluster_at_a_time() {
     let mut second = Process::start("second", second.args(["--data-dir", &dev.folder()]));
     assert_eq!(second.ended(Duration::from_secs(30)), Some(1));
     let said = second.output();
-    assert!(said.contains("another process of berth uses") && said.contains("--data-dir"), "{said}");
+    assert!(said.contains("the store is in use") && said.contains("--data-dir"), "{said}");
+    let ready = std::path::Path::new(&dev.folder()).join("ready.json");
+    let ready = std::fs::read_to_string(ready).expect("the first one is ready all the same");
+    assert!(ready.contains(&dev.http()), "{ready}");
     assert_eq!(http::get(&dev.http(), "/jobs")["jobs"], json!([]), "the first one is not disturbed");
 }
 

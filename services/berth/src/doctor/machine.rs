@@ -8,6 +8,9 @@ use super::report::Check;
 /// A connection, a container's output and a log file each take one.
 const ENOUGH_FILES: u64 = 4_096;
 
+/// Outputs of jobs and the embedded store need some room; the latter refuses jobs below 64 MiB.
+const ENOUGH_BYTES: u64 = 1 << 30;
+
 /// Looks at how many files this process may have open.
 pub fn file_limit() -> Check {
     judge_limit(std::fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(soft_limit))
@@ -35,17 +38,35 @@ fn judge_limit(limit: Option<u64>) -> Check {
     }
 }
 
-/// Tries to write into the data folder, and leaves nothing behind.
+/// Tries to write into the data folder, leaves nothing behind, and looks at how much room there is.
 pub fn data_folder(folder: &Path) -> Check {
     const NAME: &str = "data-folder";
     let shown = folder.display();
     match try_folder(folder) {
-        Ok(()) => Check::ok(NAME, format!("The data folder {shown} can be written.")),
+        Ok(()) => judge_room(NAME, &shown.to_string(), free_bytes(folder)),
         Err(error) => Check::fail(
             NAME,
             format!("The data folder {shown} cannot be written: {error}."),
             "Give it to this user, free space, or set --data-dir.",
         ),
+    }
+}
+
+/// Tells how many bytes this user may still write where the folder is, or would be.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let there = folder.ancestors().find(|path| path.exists())?;
+    let stat = nix::sys::statvfs::statvfs(there).ok()?;
+    Some(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
+fn judge_room(name: &'static str, folder: &str, free_bytes: Option<u64>) -> Check {
+    match free_bytes {
+        Some(bytes) if bytes < ENOUGH_BYTES => Check::warn(
+            name,
+            format!("The data folder {folder} can be written, but only {} MiB are free there.", bytes >> 20),
+            "Free space, or set --data-dir; below 64 MiB a single-machine cluster takes no new jobs.",
+        ),
+        Some(_) | None => Check::ok(name, format!("The data folder {folder} can be written.")),
     }
 }
 
@@ -88,6 +109,15 @@ mod tests {
         assert_eq!(judge_limit(Some(4_096)).status, Status::Ok);
         assert_eq!(judge_limit(Some(u64::MAX)).message, "Any number of files may be open.");
         assert_eq!(judge_limit(None).status, Status::Warn);
+    }
+
+    #[test]
+    fn little_room_is_a_warning() {
+        let little = judge_room("data-folder", "/d", Some(ENOUGH_BYTES - 1));
+        assert_eq!(little.status, Status::Warn);
+        assert_eq!(little.message, "The data folder /d can be written, but only 1023 MiB are free there.");
+        assert_eq!(judge_room("data-folder", "/d", Some(ENOUGH_BYTES)).status, Status::Ok);
+        assert!(free_bytes(Path::new("/no/such/folder")).is_some(), "the nearest that is there counts");
     }
 
     #[test]
