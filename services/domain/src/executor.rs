@@ -25,10 +25,18 @@ pub struct Executor {
     pub node_id: String,
     /// Identity of the machine's current boot.
     pub boot_id: String,
+    /// Identity of its process; empty for one that has none.
+    pub instance_id: String,
     /// The current registration; `None` after a LOST verdict.
     pub session: Option<SessionId>,
-    /// Whether it may be given jobs.
+    /// What operators and verdicts have made of it.
     pub state: ExecutorState,
+    /// Why it can run no jobs at the moment, in its own words; `None` when it can.
+    pub not_ready: Option<String>,
+    /// When the jobs of a draining executor are put back; `None` lets them end.
+    pub drain_deadline_ms: Option<u64>,
+    /// An operator has declared it dead: nothing of it runs any more.
+    pub fenced: bool,
     /// What it has in all.
     pub capacity: Capacity,
     /// What its jobs hold; kept by the store, not by whoever writes the record.
@@ -51,4 +59,14 @@ pub struct Executor {
     pub lease_expiry_ms: u64,
     /// The store's revision that last changed this record; 0 before the first commit.
     pub revision: u64,
+}
+
+impl Executor {
+    /// Says whether it may be given jobs.
+    pub fn takes_jobs(&self) -> bool {
+        match self.state {
+            ExecutorState::Active => self.not_ready.is_none(),
+            ExecutorState::Draining | ExecutorState::Lost => false,
+        }
+    }
 }

@@ -153,6 +153,8 @@ pub struct Job {
     pub abort_requested: bool,
     /// The grace that the abort asked for instead of the spec's.
     pub abort_grace_ms: Option<u64>,
+    /// Its executor is to stop it, and it is to be put back: the executor is being emptied.
+    pub requeue_requested: bool,
     /// It was ended as aborted although nobody saw its container stop.
     pub stop_unconfirmed: bool,
     /// How often it failed by its own doing and was put back.
@@ -208,6 +210,7 @@ impl Job {
             message: String::new(),
             abort_requested: false,
             abort_grace_ms: None,
+            requeue_requested: false,
             stop_unconfirmed: false,
             own_retries: 0,
             infrastructure_retries: 0,
@@ -232,6 +235,11 @@ impl Job {
                 JobIndex::Finished(self.end_time_ms.unwrap_or(self.create_time_ms))
             }
         }
+    }
+
+    /// Says whether its executor is to stop it.
+    pub fn is_to_stop(&self) -> bool {
+        self.abort_requested || self.requeue_requested
     }
 
     /// Names the current attempt; `None` while the job is pending or ended.

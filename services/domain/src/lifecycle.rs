@@ -45,8 +45,23 @@ pub enum Event {
     BecameDue,
     /// The executor of the current attempt was judged lost.
     ExecutorLost {
+        /// An operator has declared it dead, so that nothing of it runs any more.
+        fenced: bool,
         /// A random number of the full range, for the backoff.
         jitter: u32,
+    },
+    /// The executor of the current attempt is being emptied, and its time for that is over.
+    RequeueRequested,
+    /// An executor has a newer attempt than the store knows: the store has lost its newest writes.
+    Recovered {
+        /// The executor that has it.
+        executor: ExecutorId,
+        /// The attempt.
+        attempt: AttemptRef,
+        /// Its devices.
+        gpu_device_ids: Vec<String>,
+        /// When its container started; `None` when it has not.
+        started_ms: Option<u64>,
     },
 }
 
@@ -144,7 +159,11 @@ pub fn apply(job: &Job, event: Event, now_ms: u64) -> Result<Job, Refused> {
         Event::AbortRequested { grace_ms, reason } => abort_requested(job, grace_ms, &reason, now_ms),
         Event::QueueTimedOut { detail } => queue_timed_out(job, detail, now_ms),
         Event::BecameDue => became_due(job, now_ms),
-        Event::ExecutorLost { jitter } => executor_lost(job, jitter, now_ms),
+        Event::ExecutorLost { fenced, jitter } => executor_lost(job, fenced, jitter, now_ms),
+        Event::RequeueRequested => requeue_requested(job),
+        Event::Recovered { executor, attempt, gpu_device_ids, started_ms } => {
+            recovered(job, executor, attempt, gpu_device_ids, started_ms)
+        }
     }
 }
 
@@ -197,13 +216,11 @@ fn ended(job: &Job, end: AttemptEnd, now_ms: u64) -> Result<Job, Refused> {
         }
         EndCause::Exited { code, oom } => {
             next.exit_code = Some(code);
-            // An OOM in a child leaves the main process's own code; 137 is the kernel's SIGKILL.
-            let (reason, text) = if oom && code == 137 {
-                (EndReason::OomKilled, "Killed: out of memory.".to_owned())
-            } else {
-                (EndReason::ExitCode, format!("Exited with {code}."))
-            };
+            let (reason, text) = failed_exit(code, oom);
             own_failure(next, reason, said(text), at, now_ms, end.jitter)
+        }
+        EndCause::Aborted { .. } if job.requeue_requested && !job.abort_requested => {
+            requeue(next, may_have_started, at, now_ms, end.jitter)
         }
         EndCause::Aborted { code } => {
             next.exit_code = code;
@@ -255,6 +272,16 @@ fn ended(job: &Job, end: AttemptEnd, now_ms: u64) -> Result<Job, Refused> {
     }
 }
 
+/// Reads an exit code other than 0. An OOM in a child leaves the main process's own code; 137 is the
+/// kernel's SIGKILL.
+fn failed_exit(code: i32, oom: bool) -> (EndReason, String) {
+    if oom && code == 137 {
+        (EndReason::OomKilled, "Killed: out of memory.".to_owned())
+    } else {
+        (EndReason::ExitCode, format!("Exited with {code}."))
+    }
+}
+
 fn abort_requested(job: &Job, grace_ms: Option<u64>, reason: &str, now_ms: u64) -> Result<Job, Refused> {
     if job.abort_requested {
         return Err(Refused::Already);
@@ -297,7 +324,59 @@ fn became_due(job: &Job, now_ms: u64) -> Result<Job, Refused> {
     }
 }
 
-fn executor_lost(job: &Job, jitter: u32, now_ms: u64) -> Result<Job, Refused> {
+fn requeue_requested(job: &Job) -> Result<Job, Refused> {
+    if job.current_attempt().is_none() {
+        return Err(Refused::State(job.state));
+    }
+    if job.is_to_stop() {
+        return Err(Refused::Already);
+    }
+    Ok(Job { requeue_requested: true, ..job.clone() })
+}
+
+/// Puts back what was stopped to empty its executor; no retry is counted for that.
+fn requeue(
+    mut next: Job,
+    may_have_started: bool,
+    at_ms: u64,
+    now_ms: u64,
+    jitter: u32,
+) -> Result<Job, Refused> {
+    let executor = next.executor.as_ref().map_or_else(String::new, |id| format!(" {id}"));
+    if next.on_lost == OnLost::Fail && may_have_started {
+        let message = format!(
+            "Stopped as executor{executor} was drained; it may start only once, so it is not tried again."
+        );
+        return finish(next, JobState::Failed, EndReason::ExecutorFault, message, at_ms);
+    }
+    next.avoid_executor = next.executor.clone();
+    let message = format!("Stopped as executor{executor} was drained.");
+    Ok(put_back(next, message, INFRASTRUCTURE, 0, now_ms, jitter))
+}
+
+fn recovered(
+    job: &Job,
+    executor: ExecutorId,
+    attempt: AttemptRef,
+    gpu_device_ids: Vec<String>,
+    started_ms: Option<u64>,
+) -> Result<Job, Refused> {
+    if (attempt.number, attempt.epoch) <= (job.attempt, job.attempt_epoch) {
+        return Err(Refused::NotCurrent);
+    }
+    let mut next = job.clone();
+    next.state = if started_ms.is_some() { JobState::Running } else { JobState::Assigned };
+    next.attempt = attempt.number;
+    next.attempt_epoch = attempt.epoch;
+    next.executor = Some(executor);
+    next.gpu_device_ids = gpu_device_ids;
+    next.start_time_ms = started_ms;
+    next.due_time_ms = None;
+    next.requeue_requested = false;
+    Ok(next)
+}
+
+fn executor_lost(job: &Job, fenced: bool, jitter: u32, now_ms: u64) -> Result<Job, Refused> {
     if job.current_attempt().is_none() {
         return Err(Refused::State(job.state));
     }
@@ -308,14 +387,18 @@ fn executor_lost(job: &Job, jitter: u32, now_ms: u64) -> Result<Job, Refused> {
         let message = format!("Aborted; executor{executor} was lost, so its stop is unconfirmed.");
         return finish(next, JobState::Aborted, EndReason::AbortedByUser, message, now_ms);
     }
-    let message = format!("Executor{executor} was lost.");
+    let message = if fenced {
+        format!("Executor{executor} was fenced.")
+    } else {
+        format!("Executor{executor} was lost.")
+    };
     match job.on_lost {
-        OnLost::Retry => {
+        OnLost::Hold if !fenced => Err(Refused::State(job.state)),
+        OnLost::Retry | OnLost::Hold => {
             let fault = Fault { reason: EndReason::ExecutorLost, message, may_have_started: true };
             infrastructure_fault(next, fault, now_ms, now_ms, jitter)
         }
         OnLost::Fail => finish(next, JobState::Failed, EndReason::ExecutorLost, message, now_ms),
-        OnLost::Hold => Err(Refused::State(job.state)),
     }
 }
 
@@ -387,6 +470,7 @@ fn put_back(mut next: Job, message: String, backoff: Backoff, retry: u32, now_ms
     next.executor = None;
     next.gpu_device_ids = Vec::new();
     next.start_time_ms = None;
+    next.requeue_requested = false;
     next.due_time_ms = Some(now_ms.saturating_add(backoff.wait_ms(retry, jitter)));
     next.message = message;
     next

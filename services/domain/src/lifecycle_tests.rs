@@ -55,7 +55,8 @@ enum Act {
     Abort,
     Timeout,
     Due,
-    Lost,
+    Lost(bool),
+    Requeue,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -66,7 +67,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Abort),
         1 => Just(Act::Timeout),
         4 => Just(Act::Due),
-        1 => Just(Act::Lost),
+        1 => any::<bool>().prop_map(Act::Lost),
+        1 => Just(Act::Requeue),
     ]
 }
 
@@ -91,7 +93,8 @@ fn event(job: &Job, act: Act, now: u64) -> (Event, bool) {
         Act::Abort => (Event::AbortRequested { grace_ms: None, reason: String::new() }, true),
         Act::Timeout => (Event::QueueTimedOut { detail: "busy".into() }, true),
         Act::Due => (Event::BecameDue, true),
-        Act::Lost => (Event::ExecutorLost { jitter: 3 }, true),
+        Act::Lost(fenced) => (Event::ExecutorLost { fenced, jitter: 3 }, true),
+        Act::Requeue => (Event::RequeueRequested, true),
     }
 }
 
@@ -203,6 +206,55 @@ fn faults_that_are_not_the_jobs_do_not_eat_its_retries() {
     }
     let last = apply(&job, end(&job, EndCause::ExecutorFault), 3_000).expect("the budget is used up");
     assert_eq!((last.state, last.end_reason), (JobState::Failed, Some(EndReason::ExecutorFault)));
+}
+
+#[test]
+fn what_a_drain_stops_is_put_back_and_no_retry_is_counted() {
+    let job = assigned(OnLost::Hold);
+    let stopping = apply(&job, Event::RequeueRequested, 2_500).expect("an assigned job can be put back");
+    assert_eq!(stopping.state, JobState::Assigned, "its executor has to stop it first");
+    assert_eq!(apply(&stopping, Event::RequeueRequested, 2_600), Err(Refused::Already));
+    let stopped = end(&stopping, EndCause::Aborted { code: Some(143) });
+    let next = apply(&stopping, stopped.clone(), 3_000).expect("it ends");
+    assert_eq!((next.state, next.own_retries, next.infrastructure_retries), (JobState::Pending, 0, 0));
+    assert!(!next.requeue_requested && next.avoid_executor.is_some());
+    let abort = Event::AbortRequested { grace_ms: None, reason: String::new() };
+    let aborted = apply(&stopping, abort, 2_700).expect("a user may still abort it");
+    assert_eq!(apply(&aborted, stopped, 3_000).map(|next| next.state), Ok(JobState::Aborted));
+    let once = apply(&assigned(OnLost::Fail), Event::RequeueRequested, 2_500).expect("it is assigned");
+    let next = apply(&once, end(&once, EndCause::Aborted { code: Some(143) }), 3_000).expect("it ends");
+    assert_eq!(next.state, JobState::Failed, "it has started once already");
+}
+
+#[test]
+fn a_job_on_hold_waits_for_its_lost_executor_until_that_is_fenced() {
+    let job = assigned(OnLost::Hold);
+    let lost = Event::ExecutorLost { fenced: false, jitter: 0 };
+    assert_eq!(apply(&job, lost, 3_000), Err(Refused::State(JobState::Assigned)));
+    let fenced = Event::ExecutorLost { fenced: true, jitter: 0 };
+    let next = apply(&job, fenced.clone(), 3_000).expect("it may run elsewhere");
+    assert_eq!((next.state, next.message.as_str()), (JobState::Pending, "Executor e was fenced."));
+    let once = apply(&assigned(OnLost::Fail), fenced, 3_000).expect("it is given up");
+    assert_eq!(once.state, JobState::Failed);
+}
+
+#[test]
+fn a_newer_attempt_than_the_store_knows_is_taken_over_and_an_older_one_is_not() {
+    let lost = job(OnLost::Hold, 0);
+    let recovered = |number, epoch, started_ms| Event::Recovered {
+        executor: ExecutorId::trusted("e"),
+        attempt: AttemptRef { job: lost.id.clone(), number, epoch },
+        gpu_device_ids: vec!["g".into()],
+        started_ms,
+    };
+    let next = apply(&lost, recovered(1, 7, Some(2_000)), 3_000).expect("the store has lost its assignment");
+    assert_eq!((next.state, next.attempt, next.start_time_ms), (JobState::Running, 1, Some(2_000)));
+    let ended = apply(&next, end(&next, EndCause::Exited { code: 0, oom: false }), 4_000).expect("it ends");
+    assert_eq!(ended.state, JobState::Succeeded);
+    let known = assigned(OnLost::Retry);
+    assert_eq!(apply(&known, recovered(1, 7, None), 3_000), Err(Refused::NotCurrent), "it is known");
+    assert_eq!(apply(&known, recovered(1, 6, None), 3_000), Err(Refused::NotCurrent), "it is older");
+    assert_eq!(apply(&ended, recovered(2, 9, None), 5_000), Err(Refused::Ended(JobState::Succeeded)));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::backoff::Backoff;
+use berth_domain::ids::AttemptRef;
 use berth_domain::resources::Capacity;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -21,8 +22,9 @@ use crate::disk::Disk;
 use crate::host::{Host, capacity};
 use crate::identity::{self, Identity};
 use crate::logs::{Capture, LogStore};
-use crate::outbox::{Outbox, Stored};
+use crate::outbox::{Found, Outbox, Stored};
 use crate::random::Random;
+use crate::readiness;
 use crate::reconciler::{Lease, Parts, Reconciler, Snapshot, StepsParts};
 use crate::runtime::{ContainerName, EngineError, EngineState, Listed, Owner, Runtime};
 use crate::session::{Ready, Session, SessionParts};
@@ -83,7 +85,8 @@ pub async fn run(deps: Deps, config: ExecutorConfig, stop: CancellationToken) ->
     let Some(adopted) = adopting.await else { return Ok(()) };
     // The reconciler outlives the session, which still announces the stop.
     let reconciler_stop = CancellationToken::new();
-    let (reconciler, session) = assemble(deps, config, opened, adopted, reconciler_stop.clone());
+    let (reconciler, session, readiness) = assemble(deps, config, opened, adopted, reconciler_stop.clone());
+    let _readiness = AbortOnDropHandle::new(tokio::spawn(readiness));
     // Tasks of their own: however long the one is busy, the other still answers.
     let reconciler = AbortOnDropHandle::new(tokio::spawn(reconciler.run()));
     let session = AbortOnDropHandle::new(tokio::spawn(session.run(stop)));
@@ -101,6 +104,7 @@ struct Opened {
     capacity: Capacity,
     outbox: Outbox,
     stored: Vec<Stored>,
+    started: Vec<AttemptRef>,
 }
 
 async fn open(deps: &Deps, config: &ExecutorConfig) -> Result<Opened, ExecutorError> {
@@ -112,7 +116,7 @@ async fn open(deps: &Deps, config: &ExecutorConfig) -> Result<Opened, ExecutorEr
         .map_err(ExecutorError::Disk)?;
     let capacity = capacity(&deps.host, &config.overrides, &identity.executor_id);
     let outbox = Outbox::new(deps.disk.clone());
-    let stored = outbox.load().await.map_err(ExecutorError::Disk)?;
+    let Found { stored, started } = outbox.load().await.map_err(ExecutorError::Disk)?;
     tracing::info!(
         executor_id = %identity.executor_id,
         node_id = %identity.node_id,
@@ -123,7 +127,7 @@ async fn open(deps: &Deps, config: &ExecutorConfig) -> Result<Opened, ExecutorEr
         "executor starts"
     );
     let owner = Owner { cluster: config.cluster.clone(), executor: identity.executor_id.to_string() };
-    Ok(Opened { identity, owner, capacity, outbox, stored })
+    Ok(Opened { identity, owner, capacity, outbox, stored, started })
 }
 
 fn assemble(
@@ -132,11 +136,13 @@ fn assemble(
     opened: Opened,
     adopted: Vec<Listed>,
     reconciler_stop: CancellationToken,
-) -> (Reconciler, Session) {
+) -> (Reconciler, Session, impl Future<Output = ()> + Send + 'static) {
     let logs = LogStore::new(deps.disk, config.logs);
     let (commands_in, commands) = mpsc::channel(COMMANDS);
     let (progress, progress_out) = mpsc::channel(PROGRESS);
     let (snapshot, snapshot_out) = watch::channel(Snapshot::default());
+    let (not_ready_in, not_ready) = watch::channel(None);
+    let readiness = readiness::watch(deps.runtime.clone(), not_ready_in);
     let (lease_in, lease) = watch::channel(Lease { until: Instant::now() + FIRST_LEASE });
     let parallelism = config.parallelism(deps.host.cores);
     let capture = Capture {
@@ -167,9 +173,11 @@ fn assemble(
         lease,
         adopted,
         stored: opened.stored,
+        started: opened.started,
     };
     let session = Session::new(SessionParts {
         identity: opened.identity,
+        instance_id: identity::instance_id(deps.random.as_ref()),
         cluster: config.cluster,
         schedulers: config.schedulers,
         capacity: opened.capacity,
@@ -181,11 +189,12 @@ fn assemble(
         random: deps.random,
         commands: commands_in,
         snapshot: snapshot_out,
+        not_ready,
         progress: progress_out,
         lease: lease_in,
         ready: deps.ready,
     });
-    (Reconciler::new(parts, reconciler_stop), session)
+    (Reconciler::new(parts, reconciler_stop), session, readiness)
 }
 
 /// Lists the containers that are there already. One that was made before the machine's current

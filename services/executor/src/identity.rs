@@ -54,6 +54,11 @@ pub async fn load(
     Ok(Identity { node_id, executor_id })
 }
 
+/// Names a process: another one has another name.
+pub fn instance_id(random: &dyn Random) -> String {
+    new_node_id(random)
+}
+
 async fn read(disk: &dyn Disk, file: &str) -> io::Result<Option<String>> {
     let content = disk.read(file).await?;
     let text = content.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());

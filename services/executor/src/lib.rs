@@ -14,6 +14,7 @@ pub mod identity;
 pub mod logs;
 pub mod outbox;
 pub mod random;
+mod readiness;
 pub mod reconciler;
 pub mod runtime;
 pub mod session;

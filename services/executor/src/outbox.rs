@@ -1,6 +1,7 @@
 //! The outbox: how each attempt ended, one file each, durable before anybody is told. A file is
 //! renamed once the schedulers have taken note, and removed some time later: until then a
-//! cluster that lost its newest writes can be told again.
+//! cluster that lost its newest writes can be told again. Of a job that may start only once, the wish
+//! to start it is there too, durable before the engine is asked.
 
 use std::io;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::disk::Disk;
 const FOLDER: &str = "outbox";
 const ENDED: &str = "ended";
 const NOTED: &str = "noted";
+const STARTING: &str = "starting";
 
 /// An end that was found on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +26,15 @@ pub struct Stored {
     pub end: AttemptEnd,
     /// The schedulers have taken note of it.
     pub acknowledged: bool,
+}
+
+/// What was found on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Ends.
+    pub stored: Vec<Stored>,
+    /// Attempts of jobs that may start only once whose start was asked for.
+    pub started: Vec<AttemptRef>,
 }
 
 /// The outbox in the executor's folder.
@@ -43,8 +54,8 @@ impl Outbox {
     ///
     /// # Errors
     /// Fails when the folder cannot be listed.
-    pub async fn load(&self) -> io::Result<Vec<Stored>> {
-        let mut found = Vec::new();
+    pub async fn load(&self) -> io::Result<Found> {
+        let mut found = Found::default();
         for entry in self.disk.list(FOLDER).await? {
             let path = format!("{FOLDER}/{}", entry.name);
             if entry.name.ends_with(".tmp") {
@@ -52,18 +63,31 @@ impl Outbox {
                 self.disk.remove(&path).await?;
                 continue;
             }
-            let Some((attempt, acknowledged)) = parse_name(&entry.name) else { continue };
+            let Some((attempt, kind)) = parse_name(&entry.name) else { continue };
+            if kind == STARTING {
+                found.started.push(attempt);
+                continue;
+            }
+            let acknowledged = kind == NOTED;
             let content = self.disk.read(&path).await?.unwrap_or_default();
             let end = AttemptResult::decode(content.as_slice())
                 .ok()
                 .and_then(|result| attempt_end_from_wire(&result, 0).ok())
                 .filter(|end| end.attempt == attempt);
             match end {
-                Some(end) => found.push(Stored { end, acknowledged }),
+                Some(end) => found.stored.push(Stored { end, acknowledged }),
                 None => tracing::error!(path, "an outbox file is damaged and was left in place"),
             }
         }
         Ok(found)
+    }
+
+    /// Makes durable that an attempt is about to start.
+    ///
+    /// # Errors
+    /// Fails when the disk does; the attempt must not be started then.
+    pub async fn starting(&self, attempt: &AttemptRef) -> io::Result<()> {
+        self.disk.write_atomic(&path(attempt, STARTING), b"").await
     }
 
     /// Makes an end durable.
@@ -88,6 +112,7 @@ impl Outbox {
     /// # Errors
     /// Fails when the disk does.
     pub async fn remove(&self, attempt: &AttemptRef) -> io::Result<()> {
+        self.disk.remove(&path(attempt, STARTING)).await?;
         self.disk.remove(&path(attempt, NOTED)).await?;
         self.disk.remove(&path(attempt, ENDED)).await
     }
@@ -111,14 +136,10 @@ pub(crate) fn parse_stem(stem: &str) -> Option<AttemptRef> {
     Some(AttemptRef { job, number, epoch })
 }
 
-fn parse_name(name: &str) -> Option<(AttemptRef, bool)> {
+fn parse_name(name: &str) -> Option<(AttemptRef, &'static str)> {
     let (stem, kind) = name.rsplit_once('.')?;
-    let acknowledged = match kind {
-        ENDED => false,
-        NOTED => true,
-        _ => return None,
-    };
-    Some((parse_stem(stem)?, acknowledged))
+    let kind = [ENDED, NOTED, STARTING].into_iter().find(|known| *known == kind)?;
+    Some((parse_stem(stem)?, kind))
 }
 
 #[cfg(test)]
@@ -149,13 +170,25 @@ mod tests {
         let disk = memory();
         let outbox = Outbox::new(disk.clone());
         outbox.write(&end("a.b")).await.expect("it is written");
-        let stored = Outbox::new(disk.clone()).load().await.expect("it is read");
+        let stored = Outbox::new(disk.clone()).load().await.expect("it is read").stored;
         assert_eq!(stored, [Stored { end: end("a.b"), acknowledged: false }]);
         outbox.acknowledge(&end("a.b").attempt).await.expect("it is noted");
-        let stored = Outbox::new(disk.clone()).load().await.expect("it is read");
+        let stored = Outbox::new(disk.clone()).load().await.expect("it is read").stored;
         assert_eq!(stored, [Stored { end: end("a.b"), acknowledged: true }]);
         outbox.remove(&end("a.b").attempt).await.expect("it is removed");
-        assert_eq!(Outbox::new(disk).load().await.expect("it is read"), []);
+        assert_eq!(Outbox::new(disk).load().await.expect("it is read"), Found::default());
+    }
+
+    #[tokio::test]
+    async fn the_wish_to_start_what_may_start_only_once_outlives_the_process() {
+        let disk = memory();
+        let outbox = Outbox::new(disk.clone());
+        outbox.starting(&end("a").attempt).await.expect("it is written");
+        outbox.write(&end("b")).await.expect("it is written");
+        let found = Outbox::new(disk).load().await.expect("it is read");
+        assert_eq!((found.started, found.stored.len()), (vec![end("a").attempt], 1));
+        outbox.remove(&end("a").attempt).await.expect("it is removed");
+        assert_eq!(outbox.load().await.expect("it is read").started, []);
     }
 
     #[tokio::test]
@@ -166,7 +199,7 @@ mod tests {
         outbox.write(&end("kept")).await.expect("it is written");
         // The process dies after half of the temporary file.
         disk.append("outbox/half.1.1.ended.tmp", &[8, 1]).await.expect("it is written");
-        let stored = outbox.load().await.expect("it is read");
+        let stored = outbox.load().await.expect("it is read").stored;
         assert_eq!(stored.len(), 1);
         assert_eq!(disk.list("outbox").await.expect("listed").len(), 1);
     }
@@ -179,14 +212,14 @@ mod tests {
         disk.set_full(true);
         assert!(outbox.write(&end("a")).await.is_err());
         assert!(outbox.write(&end("b")).await.is_err());
-        assert_eq!(outbox.load().await.expect("it is read").len(), 1);
+        assert_eq!(outbox.load().await.expect("it is read").stored.len(), 1);
     }
 
     #[tokio::test]
     async fn a_damaged_file_is_left_in_place() {
         let disk = memory();
         disk.append("outbox/j.1.1.ended", b"\xff\xff").await.expect("it is written");
-        assert_eq!(Outbox::new(disk.clone()).load().await.expect("it is read"), []);
+        assert_eq!(Outbox::new(disk.clone()).load().await.expect("it is read"), Found::default());
         assert_eq!(disk.list("outbox").await.expect("listed").len(), 1);
     }
 }

@@ -142,9 +142,9 @@ fn routes(
     connect: Arc<dyn Connect>,
 ) -> Result<Routes, StoreError> {
     let most = berth_api::MAX_MESSAGE_BYTES;
-    let jobs = Jobs { context: context.clone(), connect };
+    let jobs = Jobs { context: context.clone(), connect: connect.clone() };
     let jobs = v1::job_service_server::JobServiceServer::new(jobs).max_decoding_message_size(most);
-    let executors = Executors { context: context.clone(), leases };
+    let executors = Executors { context: context.clone(), leases, connect };
     let executors =
         v1::executor_service_server::ExecutorServiceServer::new(executors).max_decoding_message_size(most);
     let cluster = v1::cluster_service_server::ClusterServiceServer::new(Cluster { context: context.clone() });

@@ -126,9 +126,9 @@ impl Image {
         self.jobs.get(id)
     }
 
-    /// Lists the executors, by id.
-    pub fn executors(&self) -> impl Iterator<Item = &Arc<Executor>> {
-        self.executors.values()
+    /// Finds an executor.
+    pub fn executor(&self, id: &ExecutorId) -> Option<&Arc<Executor>> {
+        self.executors.get(id)
     }
 
     /// Lists the jobs of an executor, by id.
@@ -150,7 +150,7 @@ impl Image {
     pub fn nodes(&self) -> BTreeMap<ExecutorId, Node> {
         let node = |executor: &Arc<Executor>| Node {
             id: executor.id.clone(),
-            takes_jobs: executor.state == ExecutorState::Active && executor.session.is_some(),
+            takes_jobs: executor.takes_jobs() && executor.session.is_some(),
             capacity: executor.capacity.clone(),
             reserved: self.reserved.get(&executor.id).cloned().unwrap_or_default(),
         };

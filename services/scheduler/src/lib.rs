@@ -13,6 +13,7 @@ mod image;
 mod jobs;
 mod leader;
 mod logs;
+mod operators;
 mod sessions;
 
 pub use app::{Connect, Deps, Replica, TcpConnect};

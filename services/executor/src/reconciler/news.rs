@@ -109,6 +109,7 @@ impl Reconciler {
                         attempt: key.clone(),
                         started_ms: attempt.started_ms,
                         gpu_device_ids: gpus.unwrap_or_default(),
+                        spec_known: attempt.order.is_some(),
                     });
                 }
                 None => {}

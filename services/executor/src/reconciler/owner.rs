@@ -64,6 +64,8 @@ pub struct Parts {
     pub adopted: Vec<Listed>,
     /// Ends that were on disk before.
     pub stored: Vec<Stored>,
+    /// Attempts of jobs that may start only once whose start was asked for before.
+    pub started: Vec<AttemptRef>,
 }
 
 /// Owns what is known of each attempt.
@@ -127,6 +129,10 @@ impl Reconciler {
             stop,
         };
         let now_ms = this.now_ms();
+        for key in parts.started {
+            this.attempts.entry(key.clone()).or_default().memory.start_requested = true;
+            this.touch(&key);
+        }
         for Stored { end, acknowledged } in parts.stored {
             let key = end.attempt.clone();
             this.attempts.insert(key.clone(), Attempt::ended_before(end, acknowledged, now_ms));

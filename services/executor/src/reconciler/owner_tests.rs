@@ -12,7 +12,7 @@ use crate::clock::{Clock, TokioClock};
 use crate::config::LogLimits;
 use crate::disk::MemoryDisk;
 use crate::logs::{Capture, LogStore};
-use crate::outbox::Outbox;
+use crate::outbox::{Found, Outbox};
 use crate::random::SeededRandom;
 use crate::reconciler::{Inventory, Order, Orders, Progress};
 use crate::runtime::{Runtime, SimulatedEngine, SimulatedRuntime};
@@ -53,7 +53,7 @@ impl Machine {
             Arc::new(SimulatedRuntime::new(self.engine.clone(), self.clock.clone(), latency));
         let owner = Owner { cluster: "c".into(), executor: "e".into() };
         let outbox = Outbox::new(self.disk.clone());
-        let stored = outbox.load().await.expect("the outbox is readable");
+        let Found { stored, started } = outbox.load().await.expect("the outbox is readable");
         let adopted = runtime.list(&owner).await.expect("the engine answers");
         let (commands_in, commands) = mpsc::channel(16);
         let (snapshot, snapshot_out) = watch::channel(Snapshot::default());
@@ -85,6 +85,7 @@ impl Machine {
             lease,
             adopted,
             stored,
+            started,
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(Reconciler::new(parts, stop.clone()).run());

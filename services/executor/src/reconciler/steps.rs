@@ -8,7 +8,7 @@ use berth_domain::backoff::Backoff;
 use berth_domain::ids::AttemptRef;
 use berth_domain::lifecycle::{AttemptEnd, EndCause, shorten_message};
 use berth_domain::reconcile::{Step, Stop, StopCause};
-use berth_domain::spec::{JobSpec, PullPolicy};
+use berth_domain::spec::{JobSpec, OnLost, PullPolicy};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -243,6 +243,12 @@ impl Steps {
         let name = self.surroundings.name(&task.attempt);
         let Some(_permit) = self.start_permit(task).await else { return Outcome::Cancelled };
         self.show(task, Phase::Starting, PullProgress::default());
+        let spec = task.order.as_ref().and_then(|order| order.spec.as_ref().ok());
+        if spec.is_some_and(|spec| spec.on_lost == OnLost::Fail)
+            && let Err(error) = self.parts.outbox.starting(&task.attempt).await
+        {
+            return broken_disk(&error);
+        }
         match self.parts.runtime.start(&name).await {
             Ok(()) => Outcome::Started,
             Err(StartError::Command { code, message }) => {

@@ -78,6 +78,8 @@ pub struct LiveAttempt {
     pub started_ms: Option<u64>,
     /// Its GPU devices, as far as they are known.
     pub gpu_device_ids: Vec<String>,
+    /// Its spec is in hand.
+    pub spec_known: bool,
 }
 
 /// What there is to report of an attempt.

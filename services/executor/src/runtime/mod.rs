@@ -23,6 +23,12 @@ pub trait Runtime: Send + Sync {
     /// Fails when the engine does not answer; trying again is safe.
     async fn list(&self, owner: &Owner) -> Result<Vec<Listed>, EngineError>;
 
+    /// Asks whether the engine answers at all.
+    ///
+    /// # Errors
+    /// Fails when it does not.
+    async fn ping(&self) -> Result<(), EngineError>;
+
     /// Lists the references of the images that need no pull.
     ///
     /// # Errors

@@ -188,6 +188,10 @@ impl Runtime for SimulatedRuntime {
         Ok(listed.collect())
     }
 
+    async fn ping(&self) -> Result<(), EngineError> {
+        self.call().await
+    }
+
     async fn images(&self) -> Result<Vec<String>, EngineError> {
         self.call().await?;
         Ok(self.engine.state().images.iter().cloned().collect())

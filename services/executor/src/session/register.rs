@@ -42,5 +42,7 @@ pub(super) async fn request(parts: &SessionParts, inventory: &Inventory) -> Regi
         images,
         node_id: parts.identity.node_id.clone(),
         cluster_id: parts.cluster.clone(),
+        instance_id: parts.instance_id.clone(),
+        not_ready: parts.not_ready.borrow().clone().unwrap_or_default(),
     }
 }

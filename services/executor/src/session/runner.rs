@@ -53,6 +53,8 @@ pub struct Ready {
 pub struct SessionParts {
     /// Who this executor is.
     pub identity: Identity,
+    /// Identity of this process.
+    pub instance_id: String,
     /// The cluster.
     pub cluster: String,
     /// Addresses of schedulers.
@@ -75,6 +77,8 @@ pub struct SessionParts {
     pub commands: mpsc::Sender<Command>,
     /// What the reconciler shows.
     pub snapshot: watch::Receiver<Snapshot>,
+    /// Why no jobs can be run; `None` while they can.
+    pub not_ready: watch::Receiver<Option<String>>,
     /// Signs of progress to be shown.
     pub progress: mpsc::Receiver<Progress>,
     /// Until when the schedulers count on this executor.

@@ -88,12 +88,20 @@ impl<'a> Stream<'a> {
         };
         let mut snapshot = self.session.parts.snapshot.clone();
         snapshot.mark_changed();
+        let mut not_ready = self.session.parts.not_ready.clone();
+        not_ready.mark_unchanged();
         loop {
             let overdue = self.unanswered.values().next().copied();
             let overdue = overdue.unwrap_or(self.next_heartbeat + REPLY_WAIT) + REPLY_WAIT;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.farewell(down).await,
+                // Before what comes down: however much that is, the lease is kept.
+                () = tokio::time::sleep_until(self.next_heartbeat) => {
+                    self.heartbeat();
+                    self.report(&snapshot.borrow().clone());
+                }
+                Ok(()) = not_ready.changed() => self.heartbeat(),
                 message = down.message() => match message {
                     Ok(Some(message)) => self.take(message).await,
                     Ok(None) => return StreamEnd::Broken("the scheduler closed the session".to_owned()),
@@ -101,10 +109,6 @@ impl<'a> Stream<'a> {
                 },
                 () = tokio::time::sleep_until(overdue) => {
                     return StreamEnd::Broken("a heartbeat was not answered in time".to_owned());
-                }
-                () = tokio::time::sleep_until(self.next_heartbeat) => {
-                    self.heartbeat();
-                    self.report(&snapshot.borrow().clone());
                 }
                 changed = snapshot.changed() => {
                     if changed.is_err() {
@@ -141,6 +145,7 @@ impl<'a> Stream<'a> {
             applied: Some(self.session.freshness.applied()),
             assigned_digest: snapshot.assigned_digest,
             used: Some(used),
+            not_ready: self.session.parts.not_ready.borrow().clone().unwrap_or_default(),
         };
         // One that finds no room counts as sent: its answer will be missing.
         self.unanswered.insert(self.sequence, now);

@@ -94,6 +94,7 @@ pub(super) fn live(live: &LiveAttempt) -> v1::RunningAttempt {
         state: i32::from(state),
         start_time: live.started_ms.map(timestamp),
         gpu_device_ids: live.gpu_device_ids.clone(),
+        spec_known: live.spec_known,
     }
 }
 

@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 use super::Answers;
 use crate::context::Context;
 use crate::jobs::list;
+use crate::operators;
 
 /// Serves what is known of the cluster.
 pub struct Cluster {
@@ -117,23 +118,26 @@ impl ClusterService for Cluster {
 
     async fn fence_executor(
         &self,
-        _: Request<FenceExecutorRequest>,
+        request: Request<FenceExecutorRequest>,
     ) -> Result<Response<FenceExecutorResponse>, Status> {
-        Err(Problem::Unimplemented("FenceExecutor").into())
+        let executor = operators::fence(&self.context, request.into_inner()).await?;
+        Ok(Response::new(FenceExecutorResponse { executor: Some(executor) }))
     }
 
     async fn drain_executor(
         &self,
-        _: Request<DrainExecutorRequest>,
+        request: Request<DrainExecutorRequest>,
     ) -> Result<Response<DrainExecutorResponse>, Status> {
-        Err(Problem::Unimplemented("DrainExecutor").into())
+        let executor = operators::drain(&self.context, request.into_inner()).await?;
+        Ok(Response::new(DrainExecutorResponse { executor: Some(executor) }))
     }
 
     async fn resume_executor(
         &self,
-        _: Request<ResumeExecutorRequest>,
+        request: Request<ResumeExecutorRequest>,
     ) -> Result<Response<ResumeExecutorResponse>, Status> {
-        Err(Problem::Unimplemented("ResumeExecutor").into())
+        let executor = operators::resume(&self.context, request.into_inner()).await?;
+        Ok(Response::new(ResumeExecutorResponse { executor: Some(executor) }))
     }
 
     type WatchEventsStream = Answers<WatchEventsResponse>;

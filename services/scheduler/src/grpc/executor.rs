@@ -9,6 +9,7 @@ use berth_api::v1::{
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Answers, answers};
+use crate::app::Connect;
 use crate::context::Context;
 use crate::logs;
 use crate::sessions::{LeaseClient, register, serve};
@@ -19,6 +20,8 @@ pub struct Executors {
     pub context: Arc<Context>,
     /// Renews leases.
     pub leases: LeaseClient,
+    /// How other replicas are reached.
+    pub connect: Arc<dyn Connect>,
 }
 
 #[tonic::async_trait]
@@ -28,7 +31,8 @@ impl ExecutorService for Executors {
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
         let peer = request.remote_addr().map(|address| address.to_string()).unwrap_or_default();
-        Ok(Response::new(register(&self.context, request.into_inner(), peer).await?))
+        let registered = register(&self.context, self.connect.as_ref(), request.into_inner(), peer).await?;
+        Ok(Response::new(registered))
     }
 
     type SessionStream = Answers<SessionResponse>;

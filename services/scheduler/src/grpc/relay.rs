@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use berth_api::v1::relay_service_server::RelayService;
-use berth_api::v1::{OpenLogsRequest, OpenLogsResponse};
+use berth_api::v1::{CheckSessionRequest, CheckSessionResponse, OpenLogsRequest, OpenLogsResponse};
+use berth_domain::ids::{ExecutorId, SessionId};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
@@ -51,5 +52,15 @@ impl RelayService for Relay {
             }
         });
         Ok(Response::new(answers(reader)))
+    }
+
+    async fn check_session(
+        &self,
+        request: Request<CheckSessionRequest>,
+    ) -> Result<Response<CheckSessionResponse>, Status> {
+        let CheckSessionRequest { executor_id, session_id } = request.into_inner();
+        let (executor, session) = (ExecutorId::trusted(executor_id), SessionId::trusted(session_id));
+        let open = self.context.sessions.is_open(&executor, &session);
+        Ok(Response::new(CheckSessionResponse { open }))
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use berth_api::convert::{ExecutorContext, executor_to_wire};
 use berth_api::status::Problem;
 use berth_api::v1;
+use berth_domain::executor::Executor;
 use berth_domain::filter::Filter;
 use berth_domain::ids::{ExecutorId, JobId};
 use berth_domain::job::Job;
@@ -180,15 +182,19 @@ pub async fn executors(
         Some(last) if more => write_token(&Cursor(last.id.to_string()), "executors"),
         Some(_) | None => String::new(),
     };
-    let now_ms = context.clock.now_ms();
-    let lease_ms = u64::try_from(context.config.lease.as_millis()).unwrap_or(u64::MAX);
-    let show = |executor: &berth_domain::executor::Executor| {
-        let job_count = context.with_image(|image| image.assigned_to(&executor.id).count());
-        let used = context.sessions.used(&executor.id);
-        let beside = berth_api::convert::ExecutorContext { now_ms, lease_ms, job_count, used };
-        berth_api::convert::executor_to_wire(executor, beside)
+    let executors = page.iter().map(|executor| show_executor(context, executor)).collect();
+    Ok(v1::ListExecutorsResponse { executors, next_page_token })
+}
+
+/// Shows an executor with what this replica knows beside its record.
+pub fn show_executor(context: &Context, executor: &Executor) -> v1::Executor {
+    let beside = ExecutorContext {
+        now_ms: context.clock.now_ms(),
+        lease_ms: u64::try_from(context.config.lease.as_millis()).unwrap_or(u64::MAX),
+        job_count: context.with_image(|image| image.assigned_to(&executor.id).count()),
+        used: context.sessions.used(&executor.id),
     };
-    Ok(v1::ListExecutorsResponse { executors: page.iter().map(show).collect(), next_page_token })
+    executor_to_wire(executor, beside)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId};
 use berth_domain::job::Job;
 use berth_domain::lifecycle::{Event, apply};
@@ -160,13 +161,36 @@ pub fn bury(
     now_ms: u64,
     mut jitter: impl FnMut() -> u32,
 ) -> Vec<Mutation> {
-    let jobs = image.assigned_to(executor);
-    let moved = jobs.filter_map(|job| {
+    let Some(lost) = image.executor(executor).filter(|known| known.state == ExecutorState::Lost) else {
+        return Vec::new();
+    };
+    let event = || Event::ExecutorLost { fenced: lost.fenced, jitter: jitter() };
+    change_all(image, executor, now_ms, event)
+}
+
+/// Decides to stop and put back what a drained executor still has at its deadline: at most
+/// `MAX_MUTATIONS` of its jobs.
+pub fn empty(image: &Image, executor: &Executor, now_ms: u64) -> Vec<Mutation> {
+    match executor.drain_deadline_ms {
+        Some(deadline_ms) if executor.state == ExecutorState::Draining && deadline_ms <= now_ms => {
+            change_all(image, &executor.id, now_ms, || Event::RequeueRequested)
+        }
+        Some(_) | None => Vec::new(),
+    }
+}
+
+fn change_all(
+    image: &Image,
+    executor: &ExecutorId,
+    now_ms: u64,
+    mut event: impl FnMut() -> Event,
+) -> Vec<Mutation> {
+    let changed = image.assigned_to(executor).filter_map(|job| {
         let attempt = Some((job.attempt, job.attempt_epoch));
-        let next = apply(job, Event::ExecutorLost { jitter: jitter() }, now_ms).ok()?;
+        let next = apply(job, event(), now_ms).ok()?;
         Some(Mutation::Update { job: Box::new(next), session: None, attempt })
     });
-    moved.take(MAX_MUTATIONS).collect()
+    changed.take(MAX_MUTATIONS).collect()
 }
 
 #[cfg(test)]

@@ -36,8 +36,12 @@ fn executor(cpu_millis: u64, register_time_ms: u64) -> Executor {
         id: ExecutorId::trusted("e"),
         node_id: "n".into(),
         boot_id: "b".into(),
+        instance_id: String::new(),
         session: Some(SessionId::trusted("s")),
         state: ExecutorState::Active,
+        not_ready: None,
+        drain_deadline_ms: None,
+        fenced: false,
         capacity: Capacity { cpu_millis, memory_bytes: 1 << 30, gpus: vec![] },
         reserved: Reserved::default(),
         labels: BTreeMap::new(),
@@ -153,9 +157,40 @@ fn the_jobs_of_a_lost_executor_are_put_back_ended_or_held_by_their_policy() {
         };
         image.put_job(&running);
     }
-    let moved = bury(&image, &ExecutorId::trusted("e"), 200 * SECOND, || 0);
+    let e = ExecutorId::trusted("e");
+    image.put_executor(&executor(1_000, 100 * SECOND));
+    assert_eq!(bury(&image, &e, 200 * SECOND, || 0).len(), 0, "it is in touch");
+    let lost = Executor { state: ExecutorState::Lost, revision: 2, ..executor(1_000, 100 * SECOND) };
+    image.put_executor(&lost);
+    let moved = bury(&image, &e, 200 * SECOND, || 0);
     assert_eq!(
         states(&moved),
         [("fail".to_owned(), JobState::Failed), ("retry".to_owned(), JobState::Pending)]
     );
+    image.put_executor(&Executor { fenced: true, revision: 3, ..lost });
+    let moved = bury(&image, &e, 200 * SECOND, || 0);
+    assert_eq!(states(&moved)[1], ("hold".to_owned(), JobState::Pending), "nothing of it runs any more");
+}
+
+#[test]
+fn what_a_drained_executor_still_has_at_its_deadline_is_stopped() {
+    let mut image = Image::default();
+    let running = Job {
+        state: JobState::Running,
+        executor: Some(ExecutorId::trusted("e")),
+        ..job("a", 1, OnLost::Retry)
+    };
+    image.put_job(&running);
+    let drained = |drain_deadline_ms| Executor {
+        state: ExecutorState::Draining,
+        drain_deadline_ms,
+        ..executor(1_000, 100 * SECOND)
+    };
+    assert_eq!(empty(&image, &drained(None), 200 * SECOND).len(), 0, "without a deadline they may end");
+    assert_eq!(empty(&image, &drained(Some(201 * SECOND)), 200 * SECOND).len(), 0);
+    let stopped = empty(&image, &drained(Some(200 * SECOND)), 200 * SECOND);
+    let Some(Mutation::Update { job, .. }) = stopped.first() else { panic!("it is stopped: {stopped:?}") };
+    assert!(job.requeue_requested && job.state == JobState::Running, "its executor stops it first");
+    image.put_job(&Job { revision: 2, ..(**job).clone() });
+    assert_eq!(empty(&image, &drained(Some(200 * SECOND)), 200 * SECOND).len(), 0, "once is enough");
 }

@@ -11,11 +11,12 @@ use berth_domain::ids::{ExecutorId, SessionId};
 use berth_store::Mutation;
 use tokio::time::{Instant, sleep_until};
 
-use super::decide::bury;
+use super::decide::{bury, empty};
 use super::lead::commit_fenced;
 use super::lock::Term;
 use crate::context::Context;
 use crate::entropy::jitter;
+use crate::image::Image;
 
 /// Time between two looks at the leases.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -82,7 +83,16 @@ impl<'a> Liveness<'a> {
             self.pronounce(executor).await;
         }
         for executor in executors.iter().filter(|executor| executor.state == ExecutorState::Lost) {
-            self.bury_all(&executor.id).await;
+            let bury = |image: &Image, now_ms| {
+                bury(image, &executor.id, now_ms, || jitter(self.context.entropy.as_ref()))
+            };
+            self.commit_all(&executor.id, "putting back the jobs of a lost executor", bury).await;
+        }
+        for executor in executors.iter().filter(|executor| executor.drain_deadline_ms.is_some()) {
+            let empty = |image: &Image, now_ms| {
+                image.executor(&executor.id).map_or_else(Vec::new, |executor| empty(image, executor, now_ms))
+            };
+            self.commit_all(&executor.id, "stopping the jobs of a drained executor", empty).await;
         }
     }
 
@@ -150,23 +160,20 @@ impl<'a> Liveness<'a> {
         commit_fenced(self.context, self.term, vec![mutation]).await;
     }
 
-    async fn bury_all(&self, executor: &ExecutorId) {
+    /// Commits what is decided for an executor, in chunks, until nothing more is.
+    async fn commit_all(
+        &self,
+        executor: &ExecutorId,
+        what: &'static str,
+        decide: impl Fn(&Image, u64) -> Vec<Mutation>,
+    ) {
         loop {
             let now_ms = self.context.clock.now_ms();
-            let still_lost = |image: &crate::image::Image| {
-                image.executors().any(|known| known.id == *executor && known.state == ExecutorState::Lost)
-            };
-            let mutations = self.context.with_image(|image| {
-                if !still_lost(image) {
-                    return Vec::new();
-                }
-                bury(image, executor, now_ms, || jitter(self.context.entropy.as_ref()))
-            });
+            let mutations = self.context.with_image(|image| decide(image, now_ms));
             if mutations.is_empty() {
                 return;
             }
-            let count = mutations.len();
-            tracing::info!(executor_id = %executor, count, "putting back the jobs of a lost executor");
+            tracing::info!(executor_id = %executor, count = mutations.len(), what);
             commit_fenced(self.context, self.term, mutations).await;
         }
     }

@@ -1,18 +1,26 @@
 //! Registration: checks who asks, stores the executor with a new session, and says which of its
 //! attempts are no longer wanted.
 
+use std::time::Duration;
+
 use berth_api::convert::{attempt_from_wire, attempt_to_wire, capacity_from_wire};
 use berth_api::status::Problem;
+use berth_api::v1::relay_service_client::RelayServiceClient;
 use berth_api::{MAX_PROTOCOL_VERSION, MIN_PROTOCOL_VERSION, v1};
 use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
 use berth_domain::job::Job;
-use berth_domain::resources::Reserved;
+use berth_domain::lifecycle::shorten_message;
+use berth_domain::resources::{GpuDevice, Reserved};
 use berth_store::{Call, Conflict, Mutation, Verdict};
 
+use super::recovery;
+use crate::app::Connect;
 use crate::context::Context;
 use crate::entropy::random_name;
 
+/// How long another replica may take to say whether it holds a session.
+const CHECK_WAIT: Duration = Duration::from_secs(1);
 /// How often a registration that lost a race is decided again.
 const TRIES: u32 = 5;
 const MAX_LABELS: usize = 64;
@@ -23,20 +31,23 @@ const MAX_LABELS: usize = 64;
 /// Refuses unknown protocol versions, other clusters, ids that are in use, and malformed messages.
 pub async fn register(
     context: &Context,
+    connect: &dyn Connect,
     request: v1::RegisterRequest,
     peer: String,
 ) -> Result<v1::RegisterResponse, Problem> {
     let candidate = candidate(context, &request, peer)?;
     for _ in 0..TRIES {
         let known = context.store.executors().await.map_err(|e| context.problem(&e))?;
+        check_devices(context, &known, &candidate)?;
         let known = known.into_iter().find(|executor| executor.id == candidate.id);
-        check_free(context, known.as_ref(), &candidate)?;
+        check_free(context, connect, known.as_ref(), &candidate).await?;
         let mut next = candidate.clone();
         if let Some(known) = known {
             next.revision = known.revision;
             // A drain outlives a restart; a verdict does not outlive the executor's return.
             if known.state == ExecutorState::Draining {
                 next.state = ExecutorState::Draining;
+                next.drain_deadline_ms = known.drain_deadline_ms;
             }
         }
         next.session = Some(SessionId::trusted(random_name(context.entropy.as_ref())));
@@ -47,6 +58,7 @@ pub async fn register(
         match committed.verdicts.first() {
             Some(Verdict::Applied(_)) => {
                 tracing::info!(executor_id = %next.id, peer = %next.peer_address, "executor registered");
+                recovery::recover(context, &request, &next).await?;
                 return respond(context, &request, next).await;
             }
             Some(Verdict::Conflict(Conflict::Revision(_) | Conflict::Missing)) => {}
@@ -59,7 +71,7 @@ pub async fn register(
     Err(Problem::Unavailable {
         reason: "EXECUTOR_CHANGING",
         message: format!("Executor {} is being changed by others; retry.", candidate.id),
-        retry_after: std::time::Duration::from_secs(1),
+        retry_after: Duration::from_secs(1),
     })
 }
 
@@ -98,8 +110,12 @@ fn candidate(context: &Context, request: &v1::RegisterRequest, peer: String) -> 
         id,
         node_id: request.node_id.clone(),
         boot_id: request.boot_id.clone(),
+        instance_id: request.instance_id.clone(),
         session: None,
         state: ExecutorState::Active,
+        not_ready: (!request.not_ready.is_empty()).then(|| shorten_message(&request.not_ready)),
+        drain_deadline_ms: None,
+        fenced: false,
         capacity: capacity_from_wire(request.capacity.as_ref(), &request.gpus)?,
         reserved: Reserved::default(),
         labels: request.labels.clone(),
@@ -114,21 +130,75 @@ fn candidate(context: &Context, request: &v1::RegisterRequest, peer: String) -> 
     })
 }
 
-/// An id whose session is alive is taken, unless the same node asks: its data folder is locked, so
-/// the process that held the old session is gone.
-fn check_free(context: &Context, known: Option<&Executor>, candidate: &Executor) -> Result<(), Problem> {
+/// An id whose session is alive is taken, unless it is the same process that asks, which has lost its
+/// way to the schedulers, or the same node after a restart: its data folder is locked, so the process
+/// that held the session is gone, and the session's stream with it. A copy of the folder is told from a
+/// restart by the stream that is still open.
+async fn check_free(
+    context: &Context,
+    connect: &dyn Connect,
+    known: Option<&Executor>,
+    candidate: &Executor,
+) -> Result<(), Problem> {
     let Some(known) = known else { return Ok(()) };
-    let alive = known.session.is_some() && known.lease_expiry_ms > context.clock.now_ms();
+    let Some(session) = &known.session else { return Ok(()) };
+    if known.lease_expiry_ms <= context.clock.now_ms() {
+        return Ok(());
+    }
+    let same_process = !candidate.instance_id.is_empty() && known.instance_id == candidate.instance_id;
     let same_node = !candidate.node_id.is_empty() && known.node_id == candidate.node_id;
-    if alive && !same_node {
-        return Err(Problem::AlreadyExists {
-            reason: "EXECUTOR_ID_IN_USE",
-            message: format!(
-                "EXECUTOR_ID \"{}\" is already connected from {}. Give each executor its own.",
-                known.id,
-                host_of(&known.peer_address)
-            ),
-        });
+    let rebooted = known.boot_id != candidate.boot_id;
+    if same_process || (same_node && (rebooted || !is_open(context, connect, known, session).await)) {
+        return Ok(());
+    }
+    let copy = if same_node { " Both run on the same data folder, or on a copy of it." } else { "" };
+    Err(Problem::AlreadyExists {
+        reason: "EXECUTOR_ID_IN_USE",
+        message: format!(
+            "EXECUTOR_ID \"{}\" is already connected from {}. Give each executor its own.{copy}",
+            known.id,
+            host_of(&known.peer_address)
+        ),
+    })
+}
+
+/// Says whether the replica that holds a session has its stream open. One that does not answer holds
+/// nothing that could be kept.
+async fn is_open(context: &Context, connect: &dyn Connect, executor: &Executor, session: &SessionId) -> bool {
+    if context.sessions.is_open(&executor.id, session) {
+        return true;
+    }
+    if executor.scheduler_address == context.config.advertise {
+        return false;
+    }
+    let Ok(channel) = connect.channel(&executor.scheduler_address) else { return false };
+    let request =
+        v1::CheckSessionRequest { executor_id: executor.id.to_string(), session_id: session.to_string() };
+    let mut relay = RelayServiceClient::new(channel);
+    let asked = tokio::time::timeout(CHECK_WAIT, relay.check_session(request)).await;
+    asked.is_ok_and(|answered| answered.is_ok_and(|answer| answer.into_inner().open))
+}
+
+/// A real device belongs to one executor; two that register the same would both count on it.
+fn check_devices(context: &Context, known: &[Executor], candidate: &Executor) -> Result<(), Problem> {
+    let now_ms = context.clock.now_ms();
+    let others = known.iter().filter(|other| {
+        other.id != candidate.id && other.session.is_some() && other.lease_expiry_ms > now_ms
+    });
+    for other in others {
+        let is_shared = |gpu: &&GpuDevice| {
+            !gpu.emulated && other.capacity.gpus.iter().any(|theirs| !theirs.emulated && theirs.id == gpu.id)
+        };
+        if let Some(gpu) = candidate.capacity.gpus.iter().find(is_shared) {
+            return Err(Problem::AlreadyExists {
+                reason: "GPU_IN_USE",
+                message: format!(
+                    "GPU {} is already registered by executor \"{}\". Give each executor GPUs of its own, \
+                     or EXECUTOR_GPUS=none.",
+                    gpu.id, other.id
+                ),
+            });
+        }
     }
     Ok(())
 }
@@ -153,7 +223,12 @@ async fn respond(
         })
     };
     let stop = running.iter().zip(&jobs).filter(|(attempt, job)| !wanted(attempt, job));
-    let milliseconds = |duration: std::time::Duration| {
+    let in_hand = request.running.iter().filter(|running| running.spec_known);
+    let in_hand = in_hand.filter_map(|running| attempt_from_wire(running.r#ref.as_ref()).ok()).collect();
+    if let Some(session) = &executor.session {
+        context.sessions.note_in_hand(&executor.id, session, in_hand);
+    }
+    let milliseconds = |duration: Duration| {
         berth_api::convert::duration(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
     };
     Ok(v1::RegisterResponse {

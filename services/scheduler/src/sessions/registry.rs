@@ -1,6 +1,6 @@
 //! The sessions this replica holds, and the log demands that wait for an upload.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use berth_api::status::Problem;
@@ -27,6 +27,8 @@ struct Handle {
 #[derive(Debug, Default)]
 struct State {
     sessions: BTreeMap<ExecutorId, Handle>,
+    /// What executors that have registered here, and not opened their session yet, have in hand.
+    in_hand: BTreeMap<ExecutorId, (SessionId, BTreeSet<AttemptRef>)>,
     uploads: BTreeMap<String, LogSink>,
 }
 
@@ -62,6 +64,22 @@ impl Sessions {
     /// Says whether this replica holds a session of the executor.
     pub fn holds(&self, executor: &ExecutorId) -> bool {
         self.state().sessions.contains_key(executor)
+    }
+
+    /// Says whether this replica holds that very session of the executor, with its stream open.
+    pub fn is_open(&self, executor: &ExecutorId, session: &SessionId) -> bool {
+        self.state().sessions.get(executor).is_some_and(|handle| handle.session == *session)
+    }
+
+    /// Takes note of the attempts whose specs an executor has, for the session it is about to open.
+    pub fn note_in_hand(&self, executor: &ExecutorId, session: &SessionId, attempts: BTreeSet<AttemptRef>) {
+        self.state().in_hand.insert(executor.clone(), (session.clone(), attempts));
+    }
+
+    /// Takes what was noted for a session; nothing where it was registered elsewhere.
+    pub fn take_in_hand(&self, executor: &ExecutorId, session: &SessionId) -> BTreeSet<AttemptRef> {
+        let noted = self.state().in_hand.remove(executor);
+        noted.filter(|(of, _)| of == session).map(|(_, attempts)| attempts).unwrap_or_default()
     }
 
     /// Takes note of where an attempt is.

@@ -1,14 +1,14 @@
 //! One session: heartbeats and reports come up; acknowledgements, assignments and log demands go
-//! down. This task alone knows what the executor has been told.
+//! down. However much there is to send, heartbeats are answered in between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_api::convert::{attempt_from_wire, attempt_to_wire, duration, signed, spec_to_wire};
 use berth_api::status::Problem;
 use berth_api::v1;
-use berth_domain::digest::assigned_digest;
+use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
 use berth_domain::job::{Job, JobIndex};
 use berth_store::{Change, Cursor, MAX_PAGE, Position, Scope, StoreError};
@@ -17,14 +17,13 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
+use super::assignments::{Assignments, At, Forgotten};
+use super::condition;
 use super::leases::LeaseClient;
 use super::reports::{ReportError, commit_reports};
 use crate::context::{Context, stopping};
 use crate::feed::FeedEvent;
 
-/// Heartbeats with another digest after which the whole set is sent again: one alone may have
-/// crossed a change on its way.
-const MAX_MISMATCHES: u32 = 2;
 /// How long the first message of a session may take.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// Messages that may wait for a slow executor.
@@ -33,6 +32,8 @@ const OUTBOUND: usize = 64;
 const MAX_STARTS: usize = 8;
 /// The most attempts whose specs are fetched at once.
 const MAX_SPECS: usize = 64;
+/// Assignment messages that may wait for an executor; one that takes none of so many is given up.
+const MOST_OUTGOING: usize = 4_096;
 
 /// What goes down.
 pub type Stream = mpsc::Receiver<Result<v1::SessionResponse, Status>>;
@@ -55,14 +56,13 @@ struct Session {
     session: SessionId,
     leases: LeaseClient,
     out: mpsc::Sender<Result<v1::SessionResponse, Status>>,
-    /// What the executor has been told to run, and whether it was told to stop it.
-    told: BTreeMap<JobId, (AttemptRef, bool)>,
+    assignments: Assignments,
+    /// Assignment messages that wait for room on the way down, oldest first.
+    outgoing: VecDeque<v1::SessionResponse>,
     /// What the last whole set was read at; older changes are part of it.
     whole_at: Position,
-    /// Attempts whose end the executor has reported here, so that it need not be told.
-    ended_here: BTreeSet<AttemptRef>,
-    /// Heartbeats in a row whose digest of the set was another than ours.
-    mismatches: u32,
+    /// Why the executor can run no jobs, as the store has it.
+    not_ready: String,
 }
 
 /// Serves a session; the first message names it.
@@ -82,16 +82,17 @@ pub async fn serve(
     };
     let (executor, session) = identify(&context, &first.session_id).await?;
     let (out, stream) = mpsc::channel(OUTBOUND);
+    let assignments = Assignments::new(context.sessions.take_in_hand(&executor, &session));
     let task = Session {
         context,
         executor,
         session,
         leases,
         out,
-        told: BTreeMap::new(),
+        assignments,
+        outgoing: VecDeque::new(),
         whole_at: Position::default(),
-        ended_here: BTreeSet::new(),
-        mismatches: 0,
+        not_ready: String::new(),
     };
     tokio::spawn(task.run(first, incoming));
     Ok(stream)
@@ -154,7 +155,11 @@ impl Session {
             return end;
         }
         let mut safety = Instant::now() + self.context.config.safety_interval;
+        let out = self.out.clone();
         loop {
+            if let Err(end) = self.flush().await {
+                return end;
+            }
             let done = tokio::select! {
                 biased;
                 () = self.context.stop.cancelled() => Err(End::Stopping),
@@ -167,6 +172,7 @@ impl Session {
                     Ok(FeedEvent::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => self.send_full_set().await,
                     Err(broadcast::error::RecvError::Closed) => Err(End::Closed),
                 },
+                room = out.reserve(), if !self.outgoing.is_empty() => room.map(drop).map_err(|_| End::Closed),
                 demand = demands.recv() => match demand {
                     Some(demand) => self.send(v1::SessionResponse { log_demands: vec![demand], ..self.stamped() }).await,
                     // A newer session of this executor has taken the place.
@@ -197,6 +203,40 @@ impl Session {
         self.out.send(Ok(message)).await.map_err(|_| End::Closed)
     }
 
+    /// Sends of what waits as much as there is room for now.
+    async fn flush(&mut self) -> Result<(), End> {
+        loop {
+            if self.outgoing.is_empty() {
+                let jobs = self.assignments.next_starts(MAX_SPECS);
+                if jobs.is_empty() {
+                    return Ok(());
+                }
+                self.push_starts(&jobs).await?;
+            }
+            while let Some(message) = self.outgoing.pop_front() {
+                match self.out.try_reserve() {
+                    Ok(room) => room.send(Ok(message)),
+                    Err(mpsc::error::TrySendError::Full(())) => {
+                        self.outgoing.push_front(message);
+                        return Ok(());
+                    }
+                    Err(mpsc::error::TrySendError::Closed(())) => return Err(End::Closed),
+                }
+            }
+        }
+    }
+
+    /// Puts an assignment message at the end of what waits.
+    fn push(&mut self, message: v1::SessionResponse) -> Result<(), End> {
+        if self.outgoing.len() >= MOST_OUTGOING {
+            tracing::warn!(executor_id = %self.executor, "executor takes no assignments; its session is given up");
+            return Err(End::Closed);
+        }
+        self.assignments.sent(at(message.position.as_ref()));
+        self.outgoing.push_back(message);
+        Ok(())
+    }
+
     async fn receive(&mut self, message: v1::SessionRequest) -> Result<(), End> {
         for progress in &message.progress {
             let phase = v1::JobPhase::try_from(progress.phase);
@@ -206,6 +246,9 @@ impl Session {
         }
         if message.planned_restart {
             tracing::info!(executor_id = %self.executor, "executor announces a restart");
+            condition::set_restarting(&self.context, &self.executor, &self.session)
+                .await
+                .map_err(End::Store)?;
         }
         if !message.reports.is_empty() {
             self.report(&message.reports).await?;
@@ -217,14 +260,16 @@ impl Session {
     }
 
     async fn heartbeat(&mut self, heartbeat: v1::session_request::Heartbeat) -> Result<(), End> {
-        let ours = assigned_digest(self.told.values().map(|(attempt, _)| attempt));
-        self.mismatches = if heartbeat.assigned_digest == ours { 0 } else { self.mismatches + 1 };
-        if self.mismatches >= MAX_MISMATCHES {
+        let applied = at(heartbeat.applied.as_ref());
+        if self.outgoing.is_empty() && self.assignments.differs(applied, heartbeat.assigned_digest) {
             tracing::warn!(executor_id = %self.executor, "executor has another set of assignments; sending it whole");
-            self.mismatches = 0;
-            // What it was told cannot be relied on, so the specs go with the set.
-            self.told.clear();
             self.send_full_set().await?;
+        }
+        if self.not_ready != heartbeat.not_ready {
+            condition::set_not_ready(&self.context, &self.executor, &self.session, &heartbeat.not_ready)
+                .await
+                .map_err(End::Store)?;
+            self.not_ready = heartbeat.not_ready;
         }
         if let Some(used) = heartbeat.used {
             self.context.sessions.note_used(&self.executor, used);
@@ -236,7 +281,7 @@ impl Session {
                 let ack = v1::session_response::Ack {
                     sequence: heartbeat.sequence,
                     lease_duration: Some(duration(lease_ms)),
-                    draining: false,
+                    draining: self.is_draining(),
                 };
                 self.send(v1::SessionResponse { ack: Some(ack), ..self.stamped() }).await
             }
@@ -266,12 +311,15 @@ impl Session {
     ) {
         let settled = |number: i64| acks.iter().any(|ack| ack.number == number && ack.current);
         for report in reports.iter().filter(|report| report.result.is_some() && settled(report.number)) {
-            if let Ok(attempt) = attempt_from_wire(report.r#ref.as_ref())
-                && self.told.get(&attempt.job).is_some_and(|(told, _)| *told == attempt)
-            {
-                self.ended_here.insert(attempt);
+            if let Ok(attempt) = attempt_from_wire(report.r#ref.as_ref()) {
+                self.assignments.ended_here(attempt);
             }
         }
+    }
+
+    fn is_draining(&self) -> bool {
+        let is_drained = |known: &Arc<Executor>| known.state == ExecutorState::Draining;
+        self.context.with_image(|image| image.executor(&self.executor).is_some_and(is_drained))
     }
 
     /// Tells the executor what changed for it.
@@ -294,18 +342,22 @@ impl Session {
                 Change::Executor(_) | Change::Leader { .. } => {}
             }
         }
-        let mut starts = Vec::new();
+        let mut stops = Vec::new();
         let mut dropped = false;
         for (id, job) in latest {
             match job.and_then(|job| self.mine(job).map(|attempt| (job, attempt))) {
-                Some((job, attempt)) => starts.extend(self.news(job, attempt)),
+                Some((job, attempt)) => {
+                    if self.assignments.news(job, attempt) {
+                        stops.extend(stop(job));
+                    }
+                }
                 None => dropped |= self.no_longer_mine(id),
             }
         }
         if dropped {
             return self.send_full_set().await;
         }
-        self.send_news(starts).await
+        if stops.is_empty() { Ok(()) } else { self.push(v1::SessionResponse { stops, ..self.stamped() }) }
     }
 
     fn mine(&self, job: &Job) -> Option<AttemptRef> {
@@ -315,44 +367,24 @@ impl Session {
         }
     }
 
-    /// Forgets a job that is not the executor's any more. `true` when the executor does not know
-    /// that yet: it did not end the attempt itself.
+    /// Forgets a job that is not the executor's any more. `true` when the executor does not know that yet.
     fn no_longer_mine(&mut self, id: &JobId) -> bool {
-        let Some((attempt, _)) = self.told.remove(id) else { return false };
+        let (attempt, is_news) = match self.assignments.forget(id) {
+            Forgotten::Unknown => return false,
+            Forgotten::Known(attempt) => (attempt, false),
+            Forgotten::News(attempt) => (attempt, true),
+        };
         self.context.sessions.forget_phase(&self.executor, &attempt);
-        !self.ended_here.remove(&attempt)
+        is_news
     }
 
-    /// What is new about a job of this executor.
-    fn news(&mut self, job: &Job, attempt: AttemptRef) -> Option<(Job, bool)> {
-        let stopping = job.abort_requested;
-        let told = self.told.insert(job.id.clone(), (attempt.clone(), stopping));
-        match told {
-            Some((known, was_stopping)) if known == attempt && was_stopping == stopping => None,
-            Some((known, _)) if known == attempt => Some((job.clone(), false)),
-            Some(_) | None => Some((job.clone(), true)),
-        }
-    }
-
-    /// Sends starts and stops; `true` beside a job means that its start is news too.
-    async fn send_news(&self, news: Vec<(Job, bool)>) -> Result<(), End> {
-        let (new, known): (Vec<_>, Vec<_>) = news.into_iter().partition(|(_, start)| *start);
-        let stops: Vec<_> = known.iter().filter_map(|(job, _)| stop(job)).collect();
-        if !stops.is_empty() {
-            self.send(v1::SessionResponse { stops, ..self.stamped() }).await?;
-        }
-        let jobs: Vec<Job> = new.into_iter().map(|(job, _)| job).collect();
-        self.send_starts(&jobs, &self.stamped()).await
-    }
-
-    async fn send_starts(&self, jobs: &[Job], stamp: &v1::SessionResponse) -> Result<(), End> {
-        for chunk in jobs.chunks(MAX_SPECS) {
-            let starts = self.starts(chunk).await?;
-            for (starts, jobs) in starts.chunks(MAX_STARTS).zip(chunk.chunks(MAX_STARTS)) {
-                let stops = jobs.iter().filter_map(stop).collect();
-                let message = v1::SessionResponse { starts: starts.to_vec(), stops, ..stamp.clone() };
-                self.send(message).await?;
-            }
+    /// Adds the starts of jobs, with their specs, to what waits. A stop that was asked for meanwhile goes
+    /// with its start.
+    async fn push_starts(&mut self, jobs: &[Job]) -> Result<(), End> {
+        let starts = self.starts(jobs).await?;
+        for (starts, jobs) in starts.chunks(MAX_STARTS).zip(jobs.chunks(MAX_STARTS)) {
+            let stops = jobs.iter().filter_map(stop).collect();
+            self.push(v1::SessionResponse { starts: starts.to_vec(), stops, ..self.stamped() })?;
         }
         Ok(())
     }
@@ -370,37 +402,27 @@ impl Session {
         Ok(jobs.iter().zip(specs).map(start).collect())
     }
 
-    /// Reads everything assigned to the executor and sends it as the whole set: first the specs of
-    /// what the executor was not told yet, in messages of bounded size, then the set by name.
+    /// Reads everything assigned to the executor and sends the whole set by name; what it has no spec of
+    /// yet follows.
     async fn send_full_set(&mut self) -> Result<(), End> {
         // What is read after this is at least as new as the stamp says, whatever this replica's
         // image shows; an executor that has heard more from another replica would not take less.
         let meta = self.context.store.meta().await.map_err(End::Store)?;
         self.whole_at = meta.position;
-        let stamp = v1::SessionResponse {
-            position: Some(position_to_wire(meta.position)),
-            epoch: signed(meta.lock.epoch),
-            ..v1::SessionResponse::default()
-        };
         let jobs = self.assigned().await.map_err(End::Store)?;
-        let told = |job: &Job| {
-            self.told.get(&job.id).is_some_and(|(known, _)| Some(known) == job.current_attempt().as_ref())
-        };
-        let new: Vec<Job> = jobs.iter().filter(|job| !told(job)).cloned().collect();
-        self.send_starts(&new, &stamp).await?;
-        self.told = jobs
-            .iter()
-            .filter_map(|job| Some((job.id.clone(), (job.current_attempt()?, job.abort_requested))))
-            .collect();
-        let told = &self.told;
-        self.ended_here.retain(|attempt| told.contains_key(&attempt.job));
+        self.assignments.whole(&jobs);
         let name = |job: &Job| v1::session_response::Start {
             r#ref: Some(attempt_to_wire(&job.last_attempt())),
             ..v1::session_response::Start::default()
         };
-        let starts = jobs.iter().map(name).collect();
-        let stops = jobs.iter().filter_map(stop).collect();
-        self.send(v1::SessionResponse { full_set: true, starts, stops, ..stamp }).await
+        self.push(v1::SessionResponse {
+            position: Some(position_to_wire(meta.position)),
+            epoch: signed(meta.lock.epoch),
+            full_set: true,
+            starts: jobs.iter().map(name).collect(),
+            stops: jobs.iter().filter_map(stop).collect(),
+            ..v1::SessionResponse::default()
+        })
     }
 
     async fn assigned(&self) -> Result<Vec<Job>, StoreError> {
@@ -422,9 +444,13 @@ fn position_to_wire(position: Position) -> v1::Position {
     v1::Position { generation: signed(position.generation), revision: signed(position.revision) }
 }
 
-/// The stop that goes with an aborted job.
+fn at(position: Option<&v1::Position>) -> At {
+    position.map_or((0, 0), |at| (at.generation, at.revision))
+}
+
+/// The stop that goes with a job that is aborted, or put back.
 fn stop(job: &Job) -> Option<v1::session_response::Stop> {
-    job.abort_requested.then(|| v1::session_response::Stop {
+    job.is_to_stop().then(|| v1::session_response::Stop {
         r#ref: Some(attempt_to_wire(&job.last_attempt())),
         grace_period: job.abort_grace_ms.map(duration),
     })

@@ -107,11 +107,11 @@ impl Player {
         Self { up, down, session_id, numbers: 0 }
     }
 
-    /// The next start; where a message has several, the last, which is the newest job's.
+    /// The next start with a spec; where a message has several, the last, which is the newest job's.
     async fn next_start(&mut self) -> v1::session_response::Start {
         loop {
             let message = self.down.message().await.expect("the session lives").expect("the session goes on");
-            if let Some(start) = message.starts.into_iter().next_back() {
+            if let Some(start) = message.starts.into_iter().rfind(|start| start.spec.is_some()) {
                 return start;
             }
         }
@@ -466,14 +466,15 @@ async fn an_executor_cannot_end_the_job_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_executor_that_missed_a_start_is_told_again_after_two_heartbeats() {
+async fn an_executor_that_missed_a_start_is_told_again_after_a_few_heartbeats() {
     let store = ModelStore::new(1_000_000);
     let (replica, _stop) = replica(&store, "s1", |_| {}).await;
     let routes = replica.routes();
     let mut executor = Player::join(&routes, "e1", 4_000).await;
     submit(&routes, spec(1_000)).await;
     let missed = executor.next_start().await;
-    for sequence in 2..4 {
+    // The first may have crossed the start on its way.
+    for sequence in 2..5 {
         // The digest of nothing: as if the start had never come.
         let heartbeat = v1::session_request::Heartbeat { sequence, ..Default::default() };
         let session_id = executor.session_id.clone();
@@ -481,5 +482,5 @@ async fn an_executor_that_missed_a_start_is_told_again_after_two_heartbeats() {
         executor.up.send(message).await.expect("the stream is open");
     }
     let again = executor.next_start().await;
-    assert_eq!((again.r#ref, again.spec.is_some()), (missed.r#ref, true));
+    assert_eq!(again.r#ref, missed.r#ref);
 }

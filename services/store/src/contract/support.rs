@@ -111,8 +111,12 @@ pub(super) fn executor(id: &str, gpus: &[&str]) -> Executor {
         id: executor_id(id),
         node_id: format!("node of {id}"),
         boot_id: "boot-1".to_owned(),
+        instance_id: "instance-1".to_owned(),
         session: Some(session_id("session-1")),
         state: ExecutorState::Active,
+        not_ready: None,
+        drain_deadline_ms: None,
+        fenced: false,
         capacity: Capacity {
             cpu_millis: 4_000,
             memory_bytes: 4 * GIB,

@@ -35,6 +35,10 @@ pub(super) fn executor_to_record(executor: &Executor) -> pb::Executor {
         scheduler: executor.scheduler.as_str().to_owned(),
         scheduler_address: executor.scheduler_address.clone(),
         register_time_ms: executor.register_time_ms,
+        not_ready: executor.not_ready.clone(),
+        drain_deadline_ms: executor.drain_deadline_ms,
+        fenced: executor.fenced,
+        instance_id: executor.instance_id.clone(),
     }
 }
 
@@ -54,6 +58,10 @@ pub(super) fn executor_from_record(record: pb::Executor, revision: u64) -> Resul
         scheduler: SchedulerId::trusted(record.scheduler),
         scheduler_address: record.scheduler_address,
         register_time_ms: record.register_time_ms,
+        not_ready: record.not_ready,
+        drain_deadline_ms: record.drain_deadline_ms,
+        fenced: record.fenced,
+        instance_id: record.instance_id,
         lease_expiry_ms: 0,
         revision,
     })

@@ -108,7 +108,7 @@ prop_compose! {
         times in (any::<u64>(), any::<u64>(), time(), time(), time(), time()),
         counts in (any::<u32>(), any::<u64>(), any::<u32>(), any::<u32>()),
         end in (option::of(any::<i32>()), option::of(end_reason())),
-        flags in (any::<bool>(), any::<bool>()),
+        flags in (any::<bool>(), any::<bool>(), any::<bool>()),
         revision in any::<u64>(),
     ) -> Job {
         Job {
@@ -131,6 +131,7 @@ prop_compose! {
             end_reason: end.1,
             abort_requested: flags.0,
             stop_unconfirmed: flags.1,
+            requeue_requested: flags.2,
             revision,
             ..Job::new(JobId::trusted(texts.0), texts.1, &spec, times.0)
         }
@@ -145,6 +146,7 @@ prop_compose! {
         capacity in (any::<u64>(), any::<u64>(), vec((any::<String>(), any::<String>(), any::<bool>()), 0..4)),
         labels in texts(),
         numbers in (any::<u32>(), any::<u64>(), any::<u64>()),
+        condition in (option::of(any::<String>()), option::of(any::<u64>()), any::<bool>(), any::<String>()),
     ) -> Executor {
         let gpus = capacity.2.into_iter().map(|(id, model, emulated)| GpuDevice { id, model, emulated }).collect();
         Executor {
@@ -157,6 +159,10 @@ prop_compose! {
             peer_address: texts.3,
             scheduler_address: texts.4,
             state,
+            not_ready: condition.0,
+            drain_deadline_ms: condition.1,
+            fenced: condition.2,
+            instance_id: condition.3,
             capacity: Capacity { cpu_millis: capacity.0, memory_bytes: capacity.1, gpus },
             reserved: Reserved::default(),
             labels,

@@ -91,7 +91,7 @@ fn push_executor(args: &mut Vec<Value>, executor: &Executor, lease: Option<Durat
         bytes(change_of_executor(record.len())),
         bytes(record),
         executor.session.as_ref().map_or_else(empty, |session| text(session.as_str())),
-        text(executor_state_name(executor.state)),
+        text(state_name(executor)),
         number(executor.capacity.cpu_millis),
         number(executor.capacity.memory_bytes),
         text(devices.join(" ")),
@@ -113,9 +113,11 @@ fn attempt_name(attempt: Option<(u32, u64)>) -> Value {
     attempt.map_or_else(empty, |(number, epoch)| text(format!("{number}:{epoch}")))
 }
 
-fn executor_state_name(state: ExecutorState) -> &'static str {
-    match state {
-        ExecutorState::Active => "ACTIVE",
+/// What the commit script needs to know of an executor: ACTIVE may be given jobs.
+fn state_name(executor: &Executor) -> &'static str {
+    match executor.state {
+        ExecutorState::Active if executor.takes_jobs() => "ACTIVE",
+        ExecutorState::Active => "NOT_READY",
         ExecutorState::Draining => "DRAINING",
         ExecutorState::Lost => "LOST",
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::Executor;
 use berth_domain::ids::{ExecutorId, JobId, SessionId};
 use berth_domain::job::{Job, JobIndex};
 use berth_domain::spec::JobSpec;
@@ -174,9 +174,8 @@ impl<T: Tables> Rules<'_, T> {
 
     fn check_reservation(&self, job: &Job, executor: &ExecutorId) -> Result<(), Refusal> {
         let executor = self.tables.executor(executor)?.ok_or(Conflict::Missing)?;
-        match executor.state {
-            ExecutorState::Active => {}
-            ExecutorState::Draining | ExecutorState::Lost => return Err(Conflict::ExecutorNotActive.into()),
+        if !executor.takes_jobs() {
+            return Err(Conflict::ExecutorNotActive.into());
         }
         let fits = |reserved: u64, demand: u64, capacity: u64| reserved.saturating_add(demand) <= capacity;
         let (demand, reserved, capacity) = (&job.demand, &executor.reserved, &executor.capacity);

@@ -159,6 +159,12 @@ impl Runtime for DockerRuntime {
         Ok(list.iter().filter_map(seen::listed).collect())
     }
 
+    async fn ping(&self) -> Result<(), EngineError> {
+        let docker = self.docker().await?;
+        self.call(SHORT, docker.ping()).await?.map_err(|error| errors::engine(&error))?;
+        Ok(())
+    }
+
     async fn images(&self) -> Result<Vec<String>, EngineError> {
         let docker = self.docker().await?;
         let list = self.call(SHORT, docker.list_images(None::<ListImagesOptions>)).await?;

@@ -1,0 +1,114 @@
+//! What operators do to executors: take one out of service, put it back, declare it dead. Each is one
+//! change of its record; the leader does what follows from it.
+
+use std::time::Duration;
+
+use berth_api::convert::duration_ms;
+use berth_api::status::Problem;
+use berth_api::v1;
+use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::ids::ExecutorId;
+use berth_store::{Call, Mutation, Verdict};
+
+use crate::context::Context;
+use crate::jobs::list::show_executor;
+
+/// How often a change that lost a race is decided again.
+const TRIES: u32 = 5;
+
+/// Gives an executor no new jobs, and at the deadline puts back those it still has.
+///
+/// # Errors
+/// Refuses an unknown executor, a lost one, and a malformed deadline; fails as the store does.
+pub async fn drain(context: &Context, request: v1::DrainExecutorRequest) -> Result<v1::Executor, Problem> {
+    let limit_ms = match &request.deadline {
+        Some(deadline) => duration_ms("deadline", deadline).map_err(|wrong| Problem::Invalid(vec![wrong]))?,
+        None => 0,
+    };
+    let now_ms = context.clock.now_ms();
+    let deadline_ms = (limit_ms > 0).then(|| now_ms.saturating_add(limit_ms));
+    let executor = change(context, &request.id, |known| match known.state {
+        ExecutorState::Active | ExecutorState::Draining => {
+            Ok(Executor { state: ExecutorState::Draining, drain_deadline_ms: deadline_ms, ..known })
+        }
+        ExecutorState::Lost => Err(lost(&known.id, "drained")),
+    })
+    .await?;
+    tracing::info!(executor_id = %executor.id, limit_ms, reason = request.reason, "executor is drained");
+    Ok(show_executor(context, &executor))
+}
+
+/// Lets an executor take jobs again.
+///
+/// # Errors
+/// Refuses an unknown executor and a lost one; fails as the store does.
+pub async fn resume(context: &Context, request: v1::ResumeExecutorRequest) -> Result<v1::Executor, Problem> {
+    let executor = change(context, &request.id, |known| match known.state {
+        ExecutorState::Active | ExecutorState::Draining => {
+            Ok(Executor { state: ExecutorState::Active, drain_deadline_ms: None, ..known })
+        }
+        ExecutorState::Lost => Err(lost(&known.id, "resumed")),
+    })
+    .await?;
+    tracing::info!(executor_id = %executor.id, "executor takes jobs again");
+    Ok(show_executor(context, &executor))
+}
+
+/// Declares an executor dead: its session is void, and what it ran may run elsewhere.
+///
+/// # Errors
+/// Refuses an unknown executor; fails as the store does.
+pub async fn fence(context: &Context, request: v1::FenceExecutorRequest) -> Result<v1::Executor, Problem> {
+    let executor = change(context, &request.id, |known| {
+        Ok(Executor {
+            state: ExecutorState::Lost,
+            session: None,
+            not_ready: None,
+            drain_deadline_ms: None,
+            fenced: true,
+            ..known
+        })
+    })
+    .await?;
+    tracing::warn!(executor_id = %executor.id, reason = request.reason, "executor was fenced by an operator");
+    Ok(show_executor(context, &executor))
+}
+
+fn lost(id: &ExecutorId, done: &str) -> Problem {
+    Problem::Precondition {
+        reason: "EXECUTOR_LOST",
+        message: format!(
+            "Executor {id} is lost, so it cannot be {done}. It takes jobs again once it is back."
+        ),
+    }
+}
+
+/// Changes one executor's record; a change that changes nothing is not stored.
+async fn change(
+    context: &Context,
+    id: &str,
+    decide: impl Fn(Executor) -> Result<Executor, Problem>,
+) -> Result<Executor, Problem> {
+    let id = ExecutorId::parse(id).map_err(|error| Problem::field("id", error.to_string()))?;
+    for _ in 0..TRIES {
+        let known = context.store.executors().await.map_err(|e| context.problem(&e))?;
+        let Some(known) = known.into_iter().find(|known| known.id == id) else {
+            return Err(Problem::NotFound { kind: "executor", id: id.to_string() });
+        };
+        let next = decide(known.clone())?;
+        if next == known {
+            return Ok(known);
+        }
+        let mutation = Mutation::PutExecutor { executor: Box::new(next.clone()), lease: None };
+        let call = Call { leader: None, generation: None, mutations: vec![mutation] };
+        let committed = context.commit(call).await.map_err(|e| context.problem(&e))?;
+        if let Some(Verdict::Applied(revision)) = committed.verdicts.first() {
+            return Ok(Executor { revision: *revision, ..next });
+        }
+    }
+    Err(Problem::Unavailable {
+        reason: "EXECUTOR_CHANGING",
+        message: format!("Executor {id} is being changed by others; retry."),
+        retry_after: Duration::from_secs(1),
+    })
+}
