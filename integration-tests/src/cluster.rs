@@ -32,6 +32,13 @@ pub struct Executor {
     arguments: Vec<String>,
 }
 
+impl Executor {
+    /// Its data folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
 /// A cluster: its Redis, its first scheduler, and its executors, with a name of its own.
 pub struct Cluster {
     /// The name.

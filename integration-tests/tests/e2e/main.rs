@@ -12,6 +12,7 @@ mod doctor;
 mod health;
 mod lifecycle;
 mod lost_executor;
+mod operators;
 mod placement;
 mod reload;
 mod replicas;

@@ -7,7 +7,9 @@ use clap_complete::Shell;
 
 use crate::client::addresses::Addresses;
 use crate::client::connection::Connection;
-use crate::client::{abort, demo, executors, get, health, logs, ps, run, status, submit, version, wait};
+use crate::client::{
+    abort, demo, executors, get, health, logs, operate, ps, run, status, submit, version, wait,
+};
 use crate::{daemon, doctor, logging, output, values};
 
 /// Runs container jobs on a fleet of machines.
@@ -69,6 +71,12 @@ enum Command {
     Abort(abort::Args),
     /// List the machines that run jobs
     Executors(executors::Args),
+    /// Give an executor no new jobs, and wait until those it has have ended
+    Drain(operate::DrainArgs),
+    /// Let a drained executor take jobs again
+    Resume(operate::ResumeArgs),
+    /// Declare an executor dead: jobs that wait for it may run elsewhere. Were it alive, they could run twice
+    Fence(operate::FenceArgs),
     /// Show the cluster: who leads, its store, its jobs
     Status(status::Args),
     /// Run a whole cluster on this machine: scheduler, store and executor in one process
@@ -115,6 +123,9 @@ pub async fn execute(cli: Cli) -> anyhow::Result<u8> {
         Command::Wait(args) => wait::execute(&connect()?, args).await,
         Command::Abort(args) => abort::execute(&connect()?, args).await,
         Command::Executors(args) => executors::execute(&connect()?, args).await,
+        Command::Drain(args) => operate::drain(&connect()?, args).await,
+        Command::Resume(args) => operate::resume(&connect()?, args).await,
+        Command::Fence(args) => operate::fence(&connect()?, args).await,
         Command::Status(args) => status::execute(&connect()?, args).await,
         Command::Health(args) => health::execute(&connect()?, args).await,
         Command::Doctor(args) => doctor::execute(&connect()?, *args).await,

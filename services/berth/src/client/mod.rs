@@ -12,6 +12,7 @@ mod job_flags;
 mod listing;
 mod log_copy;
 pub mod logs;
+pub mod operate;
 mod outcome;
 mod patience;
 mod progress;

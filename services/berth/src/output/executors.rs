@@ -11,7 +11,7 @@ use super::{names, table};
 pub fn list(executors: &[Executor], wide: bool, now: Timestamp) -> String {
     let mut header = vec!["ID", "STATE", "JOBS", "CPUS", "MEMORY", "GPUS", "SEEN"];
     if wide {
-        header.extend(["VERSION", "ADDRESS", "GPU MODELS", "LABELS"]);
+        header.extend(["VERSION", "ADDRESS", "GPU MODELS", "LABELS", "WHY"]);
     }
     let rows: Vec<Vec<String>> = executors.iter().map(|executor| row(executor, wide, now)).collect();
     table(&header, &rows)
@@ -38,6 +38,7 @@ fn row(executor: &Executor, wide: bool, now: Timestamp) -> Vec<String> {
             or_dash(executor.address.clone()),
             or_dash(models(executor)),
             or_dash(executor.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")),
+            or_dash(executor.not_ready.clone()),
         ]);
     }
     row
