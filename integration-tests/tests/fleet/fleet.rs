@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use berth_integration_tests::cluster::{id_of, job};
 use berth_integration_tests::docker::docker_ok;
+use berth_integration_tests::recipe::{closing_line, run, text};
 use berth_integration_tests::wait::until;
 use berth_integration_tests::{docker, http, tools};
 use serde_json::{Value, json};
@@ -161,25 +162,6 @@ pub fn leave_out(reason: &str) {
     }
 }
 
-/// `./run RECIPE` in the target folder that this test was built in, of the profile tests run with.
-pub fn run(recipe: &str) -> Command {
-    let program = std::env::current_exe().expect("a test knows its own program");
-    let target = program.ancestors().nth(3).expect("it lies in target/PROFILE/deps");
-    let mut command = Command::new(tools::root().join("run"));
-    tools::as_from_a_shell(&mut command).arg(recipe).env("CARGO_TARGET_DIR", target);
-    if std::env::var_os("BERTH_IMAGE_PROFILE").is_none() {
-        command.env("BERTH_IMAGE_PROFILE", "dev");
-    }
-    command
-}
-
-/// Reads the JSON that ends what a recipe prints.
-pub fn closing_line(output: &Output) -> Value {
-    let stdout = text(&output.stdout);
-    let last = stdout.lines().next_back().unwrap_or_else(|| panic!("a line: {}", text(&output.stderr)));
-    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last}"))
-}
-
 /// The REST addresses that a recipe told, by scheduler.
 pub fn rest_addresses(closing: &Value) -> Vec<(String, String)> {
     let word = |value: &Value| value.as_str().expect("a text").to_owned();
@@ -232,9 +214,4 @@ pub fn file_in(container: &str, path: &str) -> Vec<u8> {
     let copy = folder.path().join("copy");
     docker_ok(&["cp", "--follow-link", &format!("{container}:{path}"), &copy.display().to_string()]);
     std::fs::read(Path::new(&copy)).expect("the copy can be read")
-}
-
-/// Output as text.
-pub fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -1,8 +1,9 @@
 //! What the recipes of the fleet refuse, and by which exit code.
 
+use berth_integration_tests::recipe::{closing_line, run, text};
 use serde_json::json;
 
-use crate::fleet::{Fleet, closing_line, compose_v2, run, text};
+use crate::fleet::{Fleet, compose_v2};
 
 #[test]
 fn a_fleet_that_is_not_there_cannot_be_restarted() {
