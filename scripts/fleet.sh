@@ -77,11 +77,77 @@ present_services() {
         --format '{{.Label "com.docker.compose.service"}}' | sort -u
 }
 
+list_networks() {
+    docker network ls --quiet --filter "label=com.docker.compose.project=$PROJECT"
+}
+
+list_volumes() {
+    docker volume ls --quiet --filter "label=com.docker.compose.project=$PROJECT"
+}
+
+# Names the clusters that the given containers were started for: what BERTH_CLUSTER says to the caller
+# may by now be another one, which is not ours to touch.
+clusters_of() { # CONTAINER...
+    [ $# -eq 0 ] || docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "$@" |
+        sed -n 's/^BERTH_CLUSTER=//p' | sort -u
+}
+
 # Stops and removes containers, their anonymous volumes too.
 remove_containers() { # CONTAINER...
     [ $# -gt 0 ] || return 0
     docker stop -t 10 "$@" >/dev/null || :
     docker rm --force --volumes "$@" >/dev/null
+}
+
+# --- removal: by label, so that no compose tool is needed, and what another one left goes too ---
+
+removed=0 removed_jobs=0 removed_networks=0 removed_volumes=0
+
+count() {
+    printf '%s' "$1" | grep -c . || :
+}
+
+# Removes the containers and networks of the project, and counts them.
+# shellcheck disable=SC2086 # One object a word.
+remove_services() {
+    # What an interrupted tool had asked for may appear only while the first are being removed.
+    while ours=$(containers) && [ -n "$ours" ]; do
+        removed=$((removed + $(count "$ours")))
+        remove_containers $ours || break
+    done
+    networks=$(list_networks)
+    removed_networks=$(count "$networks")
+    [ -z "$networks" ] || docker network rm $networks >/dev/null
+}
+
+# Lists the containers of jobs that the fleet's executors have started. Another cluster on this machine
+# may have the same name, as where BERTH_CLUSTER was meant for a berth dev; its executors have others.
+job_containers() { # CLUSTER
+    for executor in executor-1 executor-2 executor-3; do
+        docker ps --all --quiet --filter "label=berth.cluster=$1" --filter "label=berth.executor=$executor"
+    done
+}
+
+# Removes the fleet with its jobs and its data, and counts what it removes. Where no container is left
+# to tell the cluster's name, it is the given one.
+# shellcheck disable=SC2046,SC2086 # One object a word.
+remove_fleet() { # CLUSTER
+    clusters=$(clusters_of $(containers))
+    remove_services
+    # Only now that no executor is left to start another job.
+    for cluster in ${clusters:-$1}; do
+        jobs=$(job_containers "$cluster")
+        removed_jobs=$((removed_jobs + $(count "$jobs")))
+        [ -z "$jobs" ] || docker rm --force --volumes $jobs >/dev/null
+    done
+    volumes=$(list_volumes)
+    removed_volumes=$(count "$volumes")
+    [ -z "$volumes" ] || docker volume rm $volumes >/dev/null
+}
+
+tell_removal() {
+    printf 'Removed %s containers of the fleet, %s of its jobs, %s networks and %s volumes.\n' \
+        "$removed" "$removed_jobs" "$removed_networks" "$removed_volumes"
 }
 
 # --- waiting ---

@@ -18,8 +18,10 @@ pub const SERVICES: [&str; 7] =
 
 /// A fleet, removed at the end of its test.
 pub struct Fleet {
-    /// The name of its compose project and of its cluster.
+    /// The name of its compose project.
     pub name: String,
+    /// The name of its cluster.
+    pub cluster: String,
     /// The image of its schedulers and executors.
     pub image: String,
     compose: PathBuf,
@@ -32,7 +34,7 @@ impl Drop for Fleet {
         if !down.status.success() {
             eprintln!("the fleet {} is left: {}", self.name, String::from_utf8_lossy(&down.stderr));
         }
-        docker::remove_containers(&self.name);
+        docker::remove_containers(&self.cluster);
         if self.owns_image {
             docker::docker(&["image", "rm", &self.image]);
         }
@@ -43,7 +45,8 @@ impl Fleet {
     /// Names a fleet that a compose tool will run, of the image that all tests share.
     pub fn new(compose: PathBuf) -> Self {
         let image = std::env::var("BERTH_IMAGE").unwrap_or_else(|_| "berth:test".to_owned());
-        Self { name: tools::unique("berth-fleet-test"), image, compose, owns_image: false }
+        let name = tools::unique("berth-fleet-test");
+        Self { cluster: format!("{name}-jobs"), name, image, compose, owns_image: false }
     }
 
     /// The same of an image of its own, which may change without another fleet's knowing.
@@ -53,20 +56,26 @@ impl Fleet {
         fleet
     }
 
-    /// Runs a recipe on this fleet.
-    pub fn run(&self, recipe: &str, environment: &[(&str, &str)]) -> Output {
+    /// A recipe on this fleet.
+    fn command(&self, recipe: &str, environment: &[(&str, &str)]) -> Command {
         let mut command = run(recipe);
         command
             .env("BERTH_PROJECT", &self.name)
-            .env("BERTH_CLUSTER", &self.name)
+            .env("BERTH_CLUSTER", &self.cluster)
             .env("BERTH_COMPOSE", &self.compose)
             .env("BERTH_IMAGE", &self.image)
             .env("BERTH_HEALTH_INTERVAL", "1s");
         for number in 1..=3 {
             command.env(format!("BERTH_HTTP_{number}"), "0").env(format!("BERTH_GRPC_{number}"), "0");
         }
+        command.envs(environment.iter().copied());
+        command
+    }
+
+    /// Runs a recipe on this fleet.
+    pub fn run(&self, recipe: &str, environment: &[(&str, &str)]) -> Output {
         let began = Instant::now();
-        let output = command.envs(environment.iter().copied()).output().expect("./run runs");
+        let output = self.command(recipe, environment).output().expect("./run runs");
         eprintln!("{recipe} took {:.1} s", began.elapsed().as_secs_f64());
         output
     }
@@ -107,7 +116,7 @@ impl Fleet {
     /// Every container, network and volume that belongs to this fleet or its jobs, by label or name.
     pub fn objects(&self) -> BTreeSet<String> {
         let project = format!("label=com.docker.compose.project={}", self.name);
-        let cluster = format!("label=berth.cluster={}", self.name);
+        let cluster = format!("label=berth.cluster={}", self.cluster);
         let name = format!("name={}", self.name);
         let listings: [(&str, &[&str], &[&str]); 3] = [
             ("container", &["ps", "-aq", "--no-trunc"], &[&project, &cluster, &name]),

@@ -1,6 +1,8 @@
 //! What the recipes of the fleet refuse, and by which exit code.
 
+use berth_integration_tests::docker::{IMAGE, docker_ok};
 use berth_integration_tests::recipe::{closing_line, run, text};
+use berth_integration_tests::{docker, tools};
 use serde_json::json;
 
 use crate::fleet::{Fleet, compose_v2};
@@ -33,4 +35,17 @@ fn a_project_that_compose_would_refuse_is_refused_before_anything_is_built() {
         let output = run(recipe).arg("--now").output().expect("./run runs");
         assert_eq!(output.status.code(), Some(2), "{recipe}: {}", text(&output.stderr));
     }
+}
+
+#[test]
+fn a_cluster_that_only_the_environment_names_keeps_its_jobs() {
+    let fleet = Fleet::new(compose_v2());
+    let other = tools::unique("other");
+    let label = format!("berth.cluster={other}");
+    let create = ["create", "--label", &label, "--label", "berth.executor=executor-1", IMAGE, "true"];
+    let container = docker_ok(&create);
+    let down = fleet.ok("docker_compose_down", &[("BERTH_CLUSTER", &other)]);
+    let left = docker::containers(&other);
+    docker::remove_containers(&other);
+    assert_eq!((left, &down["jobContainers"]), (vec![container], &json!(0)));
 }
