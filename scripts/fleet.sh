@@ -52,6 +52,10 @@ compose() {
             *'port is already allocated'* | *'address already in use'*)
                 say "Another program uses a port of the fleet: stop it, or set BERTH_HTTP_1..3 and BERTH_GRPC_1..3 (0 takes a free one)."
                 ;;
+            *)
+                # shellcheck disable=SC2046 # One service a word.
+                tell_last_lines $(unhealthy $(present_services) | cut -d : -f 1)
+                ;;
         esac
         fail "Docker Compose could not do it (\"$compose_tool\")."
     }
@@ -150,6 +154,30 @@ tell_removal() {
         "$removed" "$removed_jobs" "$removed_networks" "$removed_volumes"
 }
 
+# --- a start that fails ---
+
+# Whether this invocation makes the project: only then may its failure remove it. Data that was there
+# before stays in any case.
+starting=no
+data=none
+
+begin_start() {
+    [ -n "$(containers)" ] || starting=new
+    [ -z "$(list_volumes)" ] || data=old
+}
+
+end_start() {
+    starting=no
+}
+
+# Called at the end of a recipe, whatever ended it.
+clean_up() {
+    [ "$starting" = new ] || return 0
+    say "fleet: removing what was started of $PROJECT"
+    if [ "$data" = none ]; then remove_fleet ''; else remove_services; fi
+    tell_removal >&2
+}
+
 # --- waiting ---
 
 # Lists those services of the given ones that are not healthy yet, with their state.
@@ -185,13 +213,22 @@ wait_until_ready() { # SERVICE...
         sleep 0.5
     done
     say "After $PATIENCE_SECONDS s the fleet is not ready: ${waiting:-no scheduler leads}"
-    for service in $(printf '%s' "$waiting" | cut -d : -f 1); do
+    # shellcheck disable=SC2046 # One service a word.
+    tell_last_lines $(printf '%s' "$waiting" | cut -d : -f 1)
+    [ "$starting" = new ] || say "./run docker_compose_down removes it."
+    fail "The fleet is not ready."
+}
+
+# Shows what services wrote last.
+tell_last_lines() { # SERVICE...
+    for service in "$@"; do
         for container in $(containers "$service"); do
-            say "--- the last lines of $service"
-            docker logs --tail 10 "$container" >&2 || :
+            last_lines=$(docker logs --tail 10 "$container" 2>&1) || :
+            # One that was never started has nothing to tell.
+            [ -z "$last_lines" ] || say "--- the last lines of $service
+$last_lines"
         done
     done
-    fail "The fleet is not ready; ./run docker_compose_down removes it."
 }
 
 # --- telling ---

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use berth_integration_tests::cluster::{id_of, job};
 use berth_integration_tests::docker::docker_ok;
+use berth_integration_tests::process::Process;
 use berth_integration_tests::recipe::{closing_line, run, text};
 use berth_integration_tests::wait::until;
 use berth_integration_tests::{docker, http, tools};
@@ -70,6 +71,11 @@ impl Fleet {
         }
         command.envs(environment.iter().copied());
         command
+    }
+
+    /// Runs a recipe on this fleet beside the test.
+    pub fn start(&self, recipe: &str) -> Process {
+        Process::start(recipe, &mut self.command(recipe, &[]))
     }
 
     /// Runs a recipe on this fleet.
