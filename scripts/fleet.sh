@@ -178,6 +178,60 @@ clean_up() {
     tell_removal >&2
 }
 
+# --- ports ---
+
+# Says whether something listens where a port of the fleet would: on 127.0.0.1, or on every address.
+is_taken() { # PORT
+    for table in /proc/net/tcp /proc/net/tcp6; do
+        [ ! -r "$table" ] || cat "$table"
+    done | awk -v port="$(printf '%04X' "$1")" '
+        # The kernel writes an address as it lies in memory, in words: either end may be first.
+        $4 == "0A" && split($2, at, ":") == 2 && at[2] == port &&
+            at[1] ~ /^(0+|0*(FFFF0000|0000FFFF)?(0100007F|7F000001))$/ { found = 1 }
+        END { exit !found }'
+}
+
+# Fails where a port that the services would publish is taken by anything but the project itself.
+need_ports() { # SERVICE...
+    # Another machine's ports cannot be seen from here.
+    case ${DOCKER_HOST:-} in
+        '' | unix://*) ;;
+        *) return 0 ;;
+    esac
+    own=$(docker ps --filter "label=com.docker.compose.project=$PROJECT" --format '{{.Ports}}')
+    taken='' wanted=''
+    for service in "$@"; do
+        case $service in
+            scheduler-1) set -- "BERTH_HTTP_1=${BERTH_HTTP_1:-8080}" "BERTH_GRPC_1=${BERTH_GRPC_1:-50051}" ;;
+            scheduler-2) set -- "BERTH_HTTP_2=${BERTH_HTTP_2:-8081}" "BERTH_GRPC_2=${BERTH_GRPC_2:-50052}" ;;
+            scheduler-3) set -- "BERTH_HTTP_3=${BERTH_HTTP_3:-8082}" "BERTH_GRPC_3=${BERTH_GRPC_3:-50053}" ;;
+            *) continue ;;
+        esac
+        for setting in "$@"; do
+            name=${setting%%=*} port=${setting#*=}
+            # 0 takes a free one; what is no port is for compose to refuse.
+            case $port in
+                0* | *[!0-9]* | ??????*) continue ;;
+            esac
+            case " $wanted " in
+                *" $port "*)
+                    say "Port $port is wanted twice. Set $name to another one (0 takes a free one)."
+                    taken=yes
+                    ;;
+            esac
+            wanted="$wanted $port"
+            case $own in
+                *":$port->"*) continue ;;
+            esac
+            ! is_taken "$port" || {
+                say "Port $port is taken. Stop what uses it, or set $name (0 takes a free one)."
+                taken=yes
+            }
+        done
+    done
+    [ -z "$taken" ] || fail "The fleet cannot have its ports."
+}
+
 # --- waiting ---
 
 # Lists those services of the given ones that are not healthy yet, with their state.

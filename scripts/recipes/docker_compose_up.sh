@@ -6,6 +6,8 @@
 no_options "$@"
 need_compiler
 need_docker
+# shellcheck disable=SC2086 # One service a word.
+need_ports $ALL_SERVICES
 find_compose
 setup_fleet_images
 say "fleet: starting $PROJECT"

@@ -7,6 +7,8 @@ no_options "$@"
 need_compiler
 need_docker
 single='redis scheduler-1 executor-1'
+# shellcheck disable=SC2086 # One service a word.
+need_ports $single
 find_compose
 setup_fleet_images
 export BERTH_FLEET_SCHEDULERS=scheduler-1:50051

@@ -38,6 +38,25 @@ fn a_project_that_compose_would_refuse_is_refused_before_anything_is_built() {
 }
 
 #[test]
+fn a_taken_port_is_named_with_its_setting_before_anything_is_built() {
+    let fleet = Fleet::new(compose_v2());
+    for (recipe, setting, address) in [
+        ("docker_compose_up", "BERTH_HTTP_3", "127.0.0.1:0"),
+        ("docker_compose_up", "BERTH_GRPC_2", "0.0.0.0:0"),
+        ("docker_start_single", "BERTH_GRPC_1", "127.0.0.1:0"),
+    ] {
+        let other = std::net::TcpListener::bind(address).expect("a port is free");
+        let port = other.local_addr().expect("it has an address").port().to_string();
+        let output = fleet.run(recipe, &[(setting, &port)]);
+        let said = text(&output.stderr);
+        let told = format!("Port {port} is taken. Stop what uses it, or set {setting} (0 takes a free one).");
+        assert_eq!((output.status.code(), said.lines().next()), (Some(1), Some(told.as_str())), "{said}");
+        assert!(!said.contains("images:"), "{said}");
+        assert_eq!(closing_line(&output)["ok"], json!(false));
+    }
+}
+
+#[test]
 fn a_cluster_that_only_the_environment_names_keeps_its_jobs() {
     let fleet = Fleet::new(compose_v2());
     let other = tools::unique("other");
