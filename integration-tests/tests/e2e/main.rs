@@ -13,6 +13,7 @@ mod health;
 mod lifecycle;
 mod lost_executor;
 mod placement;
+mod recipes;
 mod reload;
 mod replicas;
 mod settings;
