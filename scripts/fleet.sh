@@ -52,6 +52,10 @@ compose() {
             *'port is already allocated'* | *'address already in use'*)
                 say "Another program uses a port of the fleet: stop it, or set BERTH_HTTP_1..3 and BERTH_GRPC_1..3 (0 takes a free one)."
                 ;;
+            *)
+                # shellcheck disable=SC2046 # One service a word.
+                tell_last_lines $(unhealthy $(present_services) | cut -d : -f 1)
+                ;;
         esac
         fail "Docker Compose could not do it (\"$compose_tool\")."
     }
@@ -77,11 +81,155 @@ present_services() {
         --format '{{.Label "com.docker.compose.service"}}' | sort -u
 }
 
+list_networks() {
+    docker network ls --quiet --filter "label=com.docker.compose.project=$PROJECT"
+}
+
+list_volumes() {
+    docker volume ls --quiet --filter "label=com.docker.compose.project=$PROJECT"
+}
+
+# Names the clusters that the given containers were started for: what BERTH_CLUSTER says to the caller
+# may by now be another one, which is not ours to touch.
+clusters_of() { # CONTAINER...
+    [ $# -eq 0 ] || docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "$@" |
+        sed -n 's/^BERTH_CLUSTER=//p' | sort -u
+}
+
 # Stops and removes containers, their anonymous volumes too.
 remove_containers() { # CONTAINER...
     [ $# -gt 0 ] || return 0
     docker stop -t 10 "$@" >/dev/null || :
     docker rm --force --volumes "$@" >/dev/null
+}
+
+# --- removal: by label, so that no compose tool is needed, and what another one left goes too ---
+
+removed=0 removed_jobs=0 removed_networks=0 removed_volumes=0
+
+count() {
+    printf '%s' "$1" | grep -c . || :
+}
+
+# Removes the containers and networks of the project, and counts them.
+# shellcheck disable=SC2086 # One object a word.
+remove_services() {
+    # What an interrupted tool had asked for may appear only while the first are being removed.
+    while ours=$(containers) && [ -n "$ours" ]; do
+        removed=$((removed + $(count "$ours")))
+        remove_containers $ours || break
+    done
+    networks=$(list_networks)
+    removed_networks=$(count "$networks")
+    [ -z "$networks" ] || docker network rm $networks >/dev/null
+}
+
+# Lists the containers of jobs that the fleet's executors have started. Another cluster on this machine
+# may have the same name, as where BERTH_CLUSTER was meant for a berth dev; its executors have others.
+job_containers() { # CLUSTER
+    for executor in executor-1 executor-2 executor-3; do
+        docker ps --all --quiet --filter "label=berth.cluster=$1" --filter "label=berth.executor=$executor"
+    done
+}
+
+# Removes the fleet with its jobs and its data, and counts what it removes. Where no container is left
+# to tell the cluster's name, it is the given one.
+# shellcheck disable=SC2046,SC2086 # One object a word.
+remove_fleet() { # CLUSTER
+    clusters=$(clusters_of $(containers))
+    remove_services
+    # Only now that no executor is left to start another job.
+    for cluster in ${clusters:-$1}; do
+        jobs=$(job_containers "$cluster")
+        removed_jobs=$((removed_jobs + $(count "$jobs")))
+        [ -z "$jobs" ] || docker rm --force --volumes $jobs >/dev/null
+    done
+    volumes=$(list_volumes)
+    removed_volumes=$(count "$volumes")
+    [ -z "$volumes" ] || docker volume rm $volumes >/dev/null
+}
+
+tell_removal() {
+    printf 'Removed %s containers of the fleet, %s of its jobs, %s networks and %s volumes.\n' \
+        "$removed" "$removed_jobs" "$removed_networks" "$removed_volumes"
+}
+
+# --- a start that fails ---
+
+# Whether this invocation makes the project: only then may its failure remove it. Data that was there
+# before stays in any case.
+starting=no
+data=none
+
+begin_start() {
+    [ -n "$(containers)" ] || starting=new
+    [ -z "$(list_volumes)" ] || data=old
+}
+
+end_start() {
+    starting=no
+}
+
+# Called at the end of a recipe, whatever ended it.
+clean_up() {
+    [ "$starting" = new ] || return 0
+    say "fleet: removing what was started of $PROJECT"
+    if [ "$data" = none ]; then remove_fleet ''; else remove_services; fi
+    tell_removal >&2
+}
+
+# --- ports ---
+
+# Says whether something listens where a port of the fleet would: on 127.0.0.1, or on every address.
+is_taken() { # PORT
+    for table in /proc/net/tcp /proc/net/tcp6; do
+        [ ! -r "$table" ] || cat "$table"
+    done | awk -v port="$(printf '%04X' "$1")" '
+        # The kernel writes an address as it lies in memory, in words: either end may be first.
+        $4 == "0A" && split($2, at, ":") == 2 && at[2] == port &&
+            at[1] ~ /^(0+|0*(FFFF0000|0000FFFF)?(0100007F|7F000001))$/ { found = 1 }
+        END { exit !found }'
+}
+
+# Fails where a port that the services would publish is taken by anything but the project itself.
+need_ports() { # SERVICE...
+    # Another machine's ports cannot be seen from here.
+    case ${DOCKER_HOST:-} in
+        '' | unix://*) ;;
+        *) return 0 ;;
+    esac
+    own=$(docker ps --filter "label=com.docker.compose.project=$PROJECT" --format '{{.Ports}}')
+    taken='' wanted=''
+    for service in "$@"; do
+        case $service in
+            scheduler-1) set -- "BERTH_HTTP_1=${BERTH_HTTP_1:-8080}" "BERTH_GRPC_1=${BERTH_GRPC_1:-50051}" ;;
+            scheduler-2) set -- "BERTH_HTTP_2=${BERTH_HTTP_2:-8081}" "BERTH_GRPC_2=${BERTH_GRPC_2:-50052}" ;;
+            scheduler-3) set -- "BERTH_HTTP_3=${BERTH_HTTP_3:-8082}" "BERTH_GRPC_3=${BERTH_GRPC_3:-50053}" ;;
+            *) continue ;;
+        esac
+        for setting in "$@"; do
+            name=${setting%%=*} port=${setting#*=}
+            # 0 takes a free one; what is no port is for compose to refuse.
+            case $port in
+                0* | *[!0-9]* | ??????*) continue ;;
+            esac
+            case " $wanted " in
+                *" $port "*)
+                    say "Port $port is wanted twice. Set $name to another one (0 takes a free one)."
+                    taken=yes
+                    ;;
+            esac
+            wanted="$wanted $port"
+            case $own in
+                *":$port->"*) continue ;;
+            esac
+            ! is_taken "$port" || {
+                say "Port $port is taken. Stop what uses it, or set $name (0 takes a free one)."
+                taken=yes
+            }
+        done
+    done
+    [ -z "$taken" ] || fail "The fleet cannot have its ports."
 }
 
 # --- waiting ---
@@ -119,13 +267,22 @@ wait_until_ready() { # SERVICE...
         sleep 0.5
     done
     say "After $PATIENCE_SECONDS s the fleet is not ready: ${waiting:-no scheduler leads}"
-    for service in $(printf '%s' "$waiting" | cut -d : -f 1); do
+    # shellcheck disable=SC2046 # One service a word.
+    tell_last_lines $(printf '%s' "$waiting" | cut -d : -f 1)
+    [ "$starting" = new ] || say "./run docker_compose_down removes it."
+    fail "The fleet is not ready."
+}
+
+# Shows what services wrote last.
+tell_last_lines() { # SERVICE...
+    for service in "$@"; do
         for container in $(containers "$service"); do
-            say "--- the last lines of $service"
-            docker logs --tail 10 "$container" >&2 || :
+            last_lines=$(docker logs --tail 10 "$container" 2>&1) || :
+            # One that was never started has nothing to tell.
+            [ -z "$last_lines" ] || say "--- the last lines of $service
+$last_lines"
         done
     done
-    fail "The fleet is not ready; ./run docker_compose_down removes it."
 }
 
 # --- telling ---

@@ -19,6 +19,34 @@ LABEL=berth.image-inputs
 NOBODY=65534
 REDIS_BASE_IMAGE=redis:7.4-alpine
 
+# --- what an interrupt would leave behind ---
+
+kept_product=
+source_container=
+
+# Gives the name back to the ordinary program, where there is one.
+restore_product() {
+    [ -n "$kept_product" ] || return 0
+    rm -f "$kept_product"
+    [ ! -e "$kept_product.kept" ] || mv "$kept_product.kept" "$kept_product"
+    kept_product=
+}
+
+remove_source_container() {
+    [ -z "$source_container" ] || docker rm --force "$source_container" >/dev/null 2>&1 || :
+    source_container=
+}
+
+clean_up() {
+    trap '' INT TERM HUP
+    restore_product
+    remove_source_container
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+
 # --- what the three have in common ---
 
 # Begins an empty tree; what is in it belongs to root, but for /data.
@@ -121,13 +149,15 @@ build_program() { # PROFILE: sets PROGRAM
     esac
     product=$CARGO_OUT/$folder/berth
     PROGRAM=$CARGO_OUT/$folder/berth-static
-    [ ! -e "$product" ] || ln -f "$product" "$product.kept"
+    # One that was left by a kill is of an older build.
+    rm -f "$product.kept"
+    [ ! -e "$product" ] || ln "$product" "$product.kept"
+    kept_product=$product
     built=yes
     cargo rustc --quiet -p berth --bin berth --profile "$1" \
         -- -C target-feature=+crt-static -C strip=symbols || built=no
     [ "$built" = no ] || ln -f "$product" "$PROGRAM"
-    rm -f "$product"
-    [ ! -e "$product.kept" ] || mv "$product.kept" "$product"
+    restore_product
     [ "$built" = yes ] || fail "berth does not compile."
 }
 
@@ -192,11 +222,11 @@ fill_redis() {
 # Where no redis can be run on this machine, the public image's files will do.
 fill_redis_from_docker() {
     say "images: copying redis out of the image $REDIS_BASE_IMAGE"
-    source=berth-redis-source-$$
-    docker create --name "$source" "$REDIS_BASE_IMAGE" >/dev/null ||
+    source_container=berth-redis-source-$$
+    docker create --name "$source_container" "$REDIS_BASE_IMAGE" >/dev/null ||
         missing "redis-server is missing: it is neither on this machine, nor in its packages, nor can the image $REDIS_BASE_IMAGE be pulled."
-    docker export "$source" | tar -x -C "$ROOTFS" --exclude 'dev/*' --exclude 'proc/*' --exclude 'sys/*'
-    docker rm "$source" >/dev/null
+    docker export "$source_container" | tar -x -C "$ROOTFS" --exclude 'dev/*' --exclude 'proc/*' --exclude 'sys/*'
+    remove_source_container
     mkdir -p "$ROOTFS/data"
 }
 

@@ -9,6 +9,7 @@ pub mod docker;
 pub mod engine;
 pub mod http;
 pub mod process;
+pub mod recipe;
 pub mod redis;
 pub mod registry;
 pub mod tools;

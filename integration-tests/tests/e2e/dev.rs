@@ -2,7 +2,7 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_integration_tests::cluster::{id_of, job};
 use berth_integration_tests::dev::Dev;
@@ -135,6 +135,22 @@ fn the_demo_compares_each_end_with_the_expected_one() {
     assert_eq!(wrong.status.code(), Some(1));
     let shown = String::from_utf8_lossy(&wrong.stdout).into_owned();
     assert!(shown.ends_with("NOT every job ended as expected.\n"), "{shown}");
+}
+
+#[test]
+fn the_demo_does_not_wait_for_gpus_that_no_executor_has() {
+    let dev = Dev::start(&[SMALL[0], SMALL[1], ("EXECUTOR_GPUS", "none")], &[]);
+    let began = Instant::now();
+    let demo = dev.berth(&["demo"]);
+    let (shown, said) = (String::from_utf8_lossy(&demo.stdout), String::from_utf8_lossy(&demo.stderr));
+    assert_eq!(demo.status.code(), Some(1), "{shown}{said}");
+    assert!(began.elapsed() < Duration::from_secs(60), "after {:?}", began.elapsed());
+    let told = "No executor has a GPU: give one emulated GPUs, as in EXECUTOR_GPUS=a100:2 berth dev.";
+    assert!(said.contains(&format!("not run: {told}")), "{said}");
+    let ends = shown.lines().skip(2).take(7);
+    let others = ends.filter(|line| !line.starts_with("gpu ")).collect::<Vec<_>>();
+    assert!(others.len() == 6 && others.iter().all(|line| line.contains("  yes  ")), "{shown}");
+    assert!(shown.contains("NOT_RUN") && shown.ends_with("NOT every job ended as expected.\n"), "{shown}");
 }
 
 #[test]

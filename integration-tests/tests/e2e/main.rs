@@ -14,6 +14,7 @@ mod lifecycle;
 mod lost_executor;
 mod operators;
 mod placement;
+mod recipes;
 mod reload;
 mod replicas;
 mod settings;

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use berth_integration_tests::cluster::{id_of, job};
 use berth_integration_tests::docker::docker_ok;
+use berth_integration_tests::process::Process;
+use berth_integration_tests::recipe::{closing_line, run, text};
 use berth_integration_tests::wait::until;
 use berth_integration_tests::{docker, http, tools};
 use serde_json::{Value, json};
@@ -17,8 +19,10 @@ pub const SERVICES: [&str; 7] =
 
 /// A fleet, removed at the end of its test.
 pub struct Fleet {
-    /// The name of its compose project and of its cluster.
+    /// The name of its compose project.
     pub name: String,
+    /// The name of its cluster.
+    pub cluster: String,
     /// The image of its schedulers and executors.
     pub image: String,
     compose: PathBuf,
@@ -31,7 +35,7 @@ impl Drop for Fleet {
         if !down.status.success() {
             eprintln!("the fleet {} is left: {}", self.name, String::from_utf8_lossy(&down.stderr));
         }
-        docker::remove_containers(&self.name);
+        docker::remove_containers(&self.cluster);
         if self.owns_image {
             docker::docker(&["image", "rm", &self.image]);
         }
@@ -42,7 +46,8 @@ impl Fleet {
     /// Names a fleet that a compose tool will run, of the image that all tests share.
     pub fn new(compose: PathBuf) -> Self {
         let image = std::env::var("BERTH_IMAGE").unwrap_or_else(|_| "berth:test".to_owned());
-        Self { name: tools::unique("berth-fleet-test"), image, compose, owns_image: false }
+        let name = tools::unique("berth-fleet-test");
+        Self { cluster: format!("{name}-jobs"), name, image, compose, owns_image: false }
     }
 
     /// The same of an image of its own, which may change without another fleet's knowing.
@@ -52,20 +57,31 @@ impl Fleet {
         fleet
     }
 
-    /// Runs a recipe on this fleet.
-    pub fn run(&self, recipe: &str, environment: &[(&str, &str)]) -> Output {
+    /// A recipe on this fleet.
+    fn command(&self, recipe: &str, environment: &[(&str, &str)]) -> Command {
         let mut command = run(recipe);
         command
             .env("BERTH_PROJECT", &self.name)
-            .env("BERTH_CLUSTER", &self.name)
+            .env("BERTH_CLUSTER", &self.cluster)
             .env("BERTH_COMPOSE", &self.compose)
             .env("BERTH_IMAGE", &self.image)
             .env("BERTH_HEALTH_INTERVAL", "1s");
         for number in 1..=3 {
             command.env(format!("BERTH_HTTP_{number}"), "0").env(format!("BERTH_GRPC_{number}"), "0");
         }
+        command.envs(environment.iter().copied());
+        command
+    }
+
+    /// Runs a recipe on this fleet beside the test.
+    pub fn start(&self, recipe: &str) -> Process {
+        Process::start(recipe, &mut self.command(recipe, &[]))
+    }
+
+    /// Runs a recipe on this fleet.
+    pub fn run(&self, recipe: &str, environment: &[(&str, &str)]) -> Output {
         let began = Instant::now();
-        let output = command.envs(environment.iter().copied()).output().expect("./run runs");
+        let output = self.command(recipe, environment).output().expect("./run runs");
         eprintln!("{recipe} took {:.1} s", began.elapsed().as_secs_f64());
         output
     }
@@ -106,7 +122,7 @@ impl Fleet {
     /// Every container, network and volume that belongs to this fleet or its jobs, by label or name.
     pub fn objects(&self) -> BTreeSet<String> {
         let project = format!("label=com.docker.compose.project={}", self.name);
-        let cluster = format!("label=berth.cluster={}", self.name);
+        let cluster = format!("label=berth.cluster={}", self.cluster);
         let name = format!("name={}", self.name);
         let listings: [(&str, &[&str], &[&str]); 3] = [
             ("container", &["ps", "-aq", "--no-trunc"], &[&project, &cluster, &name]),
@@ -161,25 +177,6 @@ pub fn leave_out(reason: &str) {
     }
 }
 
-/// `./run RECIPE` in the target folder that this test was built in, of the profile tests run with.
-pub fn run(recipe: &str) -> Command {
-    let program = std::env::current_exe().expect("a test knows its own program");
-    let target = program.ancestors().nth(3).expect("it lies in target/PROFILE/deps");
-    let mut command = Command::new(tools::root().join("run"));
-    tools::as_from_a_shell(&mut command).arg(recipe).env("CARGO_TARGET_DIR", target);
-    if std::env::var_os("BERTH_IMAGE_PROFILE").is_none() {
-        command.env("BERTH_IMAGE_PROFILE", "dev");
-    }
-    command
-}
-
-/// Reads the JSON that ends what a recipe prints.
-pub fn closing_line(output: &Output) -> Value {
-    let stdout = text(&output.stdout);
-    let last = stdout.lines().next_back().unwrap_or_else(|| panic!("a line: {}", text(&output.stderr)));
-    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last}"))
-}
-
 /// The REST addresses that a recipe told, by scheduler.
 pub fn rest_addresses(closing: &Value) -> Vec<(String, String)> {
     let word = |value: &Value| value.as_str().expect("a text").to_owned();
@@ -232,9 +229,4 @@ pub fn file_in(container: &str, path: &str) -> Vec<u8> {
     let copy = folder.path().join("copy");
     docker_ok(&["cp", "--follow-link", &format!("{container}:{path}"), &copy.display().to_string()]);
     std::fs::read(Path::new(&copy)).expect("the copy can be read")
-}
-
-/// Output as text.
-pub fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

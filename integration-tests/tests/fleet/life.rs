@@ -97,7 +97,7 @@ fn each_executor_runs_a_job(fleet: &Fleet, up: &Value) {
     let mut executors = BTreeSet::new();
     for id in &ids {
         let labels = docker::inspect(&fleet.job_container(id))["Config"]["Labels"].clone();
-        assert_eq!(labels["berth.cluster"], json!(fleet.name));
+        assert_eq!(labels["berth.cluster"], json!(fleet.cluster));
         executors.insert(labels["berth.executor"].as_str().expect("a name").to_owned());
         fleet.release(id);
         assert_eq!(ended(rest, id)["state"], "SUCCEEDED");
@@ -191,7 +191,8 @@ fn leaves_nothing(fleet: &Fleet, told: &Value, before: &BTreeSet<String>) {
     let running = held_job(&rest_addresses(told)[2].1, &[]);
     let container = format!("container {}", fleet.job_container(&running));
     assert!(fleet.objects().contains(&container), "a job's container counts");
-    let down = fleet.ok("docker_compose_down", &[]);
+    // What the environment says by now does not count, but what the fleet was started as.
+    let down = fleet.ok("docker_compose_down", &[("BERTH_CLUSTER", "berth-fleet-test-other")]);
     assert_eq!((&down["containers"], &down["networks"], &down["volumes"]), (&json!(7), &json!(1), &json!(4)));
     assert_eq!(fleet.objects(), *before);
     docker_ok(&["image", "inspect", &fleet.image]);

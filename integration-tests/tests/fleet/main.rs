@@ -7,3 +7,4 @@ mod fleet;
 mod life;
 mod refusals;
 mod small;
+mod starts;

@@ -1,6 +1,7 @@
 //! The smallest fleet, and how it grows.
 
 use berth_integration_tests::cluster::job;
+use berth_integration_tests::recipe::text;
 use serde_json::json;
 
 use crate::fleet::{Fleet, SERVICES, compose_v2, rest_addresses, run_job};
@@ -21,6 +22,11 @@ fn the_smallest_fleet_runs_a_job_grows_and_shrinks_again() {
         (&json!("SUCCEEDED"), &json!("executor-1")),
         "{first}"
     );
+
+    let failed = fleet.run("docker_compose_up", &[("REDIS_APPENDFSYNC", "sometimes")]);
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stderr));
+    let left = fleet.containers(&SMALLEST);
+    assert!(left.iter().all(|container| !container.is_empty()), "a fleet that was there is left: {left:?}");
 
     let whole = fleet.ok("docker_compose_up", &[]);
     fleet.is_healthy(&SERVICES);

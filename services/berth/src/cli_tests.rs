@@ -98,3 +98,16 @@ fn addresses_may_stand_anywhere_before_the_image() {
         assert_eq!(cli.cluster.addr.as_slice(), ["s1:1", "s2:2"]);
     }
 }
+
+#[test]
+fn help_tells_where_a_role_keeps_its_files() {
+    for role in ["dev", "scheduler", "executor"] {
+        let help = refusal(&format!("{role} --help")).split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = format!("by default ~/.local/share/berth/{role}, for root /var/lib/berth/{role}");
+        assert!(help.contains(&told), "{help}");
+        let folder = daemon::home::default_data_dir(role);
+        let places =
+            [".local/share/berth", "/var/lib/berth"].map(|place| std::path::Path::new(place).join(role));
+        assert!(places.iter().any(|place| folder.ends_with(place)), "{}", folder.display());
+    }
+}

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{ExecutorId, JobId};
+use crate::quantity;
 use crate::resources::{Capacity, Demand, Reserved};
 
 /// What placement needs to know of an executor.
@@ -156,10 +157,10 @@ fn too_large<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clone)
         largest(|n| n.capacity.cpu_millis).filter(|n| n.capacity.cpu_millis < demand.cpu_millis)
     {
         return format!(
-            "Needs {} CPUs; the largest executor, {}, has {}.",
-            crate::quantity::show_cpus(demand.cpu_millis),
+            "Needs {}; the largest executor, {}, has {}.",
+            quantity::count_of_cpus(demand.cpu_millis),
             node.id,
-            crate::quantity::show_cpus(node.capacity.cpu_millis)
+            quantity::show_cpus(node.capacity.cpu_millis)
         );
     }
     if let Some(node) =
@@ -167,9 +168,9 @@ fn too_large<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clone)
     {
         return format!(
             "Needs {} of memory; the largest executor, {}, has {}.",
-            crate::quantity::show_memory(demand.memory_bytes),
+            quantity::show_memory(demand.memory_bytes),
             node.id,
-            crate::quantity::show_memory(node.capacity.memory_bytes)
+            quantity::show_memory(node.capacity.memory_bytes)
         );
     }
     let models = if demand.gpu_models.is_empty() {
@@ -180,7 +181,9 @@ fn too_large<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clone)
     let usable = |node: &Node| demand.usable_gpus(&node.capacity, &Reserved::default()).count();
     let most = nodes.clone().map(usable).max().unwrap_or(0);
     if most < demand.gpu_count as usize {
-        return format!("Needs {} GPUs{models}; no executor has more than {most}.", demand.gpu_count);
+        let needed = quantity::count_of_gpus(demand.gpu_count);
+        let most = if most == 0 { "any".to_owned() } else { format!("more than {most}") };
+        return format!("Needs {needed}{models}; no executor has {most}.");
     }
     "No executor has enough CPU, memory and GPUs together.".to_owned()
 }

@@ -72,6 +72,26 @@ fn what_can_never_fit_is_told_with_names() {
     assert_eq!(message, "Needs 64 CPUs; the largest executor, executor-1, has 8.");
 }
 
+#[test]
+fn what_is_missing_is_counted_in_words() {
+    let nodes = cluster(vec![node("executor-1", 500, 800, &["t4"])]);
+    let told = |demand: Demand| {
+        let Obstacle::TooLarge(message) = explain(&demand, nodes.values()) else {
+            panic!("must be too large")
+        };
+        message
+    };
+    let cpus = |cpu_millis| told(Demand { cpu_millis, ..Demand::default() });
+    assert_eq!(cpus(1_000), "Needs 1 CPU; the largest executor, executor-1, has 0.5.");
+    assert_eq!(cpus(1_500), "Needs 1.5 CPUs; the largest executor, executor-1, has 0.5.");
+    let gpus = |gpu_count, models: &[&str]| {
+        let gpu_models = models.iter().map(|model| (*model).to_owned()).collect();
+        told(Demand { gpu_count, gpu_models, ..Demand::default() })
+    };
+    assert_eq!(gpus(1, &["a100"]), "Needs 1 GPU of model a100; no executor has any.");
+    assert_eq!(gpus(2, &[]), "Needs 2 GPUs; no executor has more than 1.");
+}
+
 fn nodes_strategy() -> impl Strategy<Value = Vec<Node>> {
     let models = prop::collection::vec(prop::sample::select(vec!["a100", "t4", "h100"]), 0..5);
     prop::collection::vec((1_u64..17, 1_u64..65, models, any::<bool>()), 1..12).prop_map(|shapes| {

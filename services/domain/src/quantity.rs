@@ -126,6 +126,16 @@ pub fn show_cpus(cpu_millis: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// Words a number of CPUs: `1 CPU`, `1.5 CPUs`.
+pub fn count_of_cpus(cpu_millis: u64) -> String {
+    format!("{} {}", show_cpus(cpu_millis), if cpu_millis == 1_000 { "CPU" } else { "CPUs" })
+}
+
+/// Words a number of GPUs: `1 GPU`, `2 GPUs`.
+pub fn count_of_gpus(count: u32) -> String {
+    format!("{count} {}", if count == 1 { "GPU" } else { "GPUs" })
+}
+
 /// Shows bytes with the largest binary unit that keeps at most one decimal: `512Mi`, `1.5Gi`.
 pub fn show_memory(bytes: u64) -> String {
     for (shift, unit) in [(40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")] {
@@ -193,6 +203,13 @@ mod tests {
         assert_eq!(parse_gpus("2"), Ok((None, 2)));
         assert_eq!(parse_gpus("A100:2"), Ok((Some("a100".into()), 2)));
         assert!(parse_gpus("all").is_err());
+    }
+
+    #[test]
+    fn one_of_a_kind_is_singular() {
+        let cpus = [500, 1_000, 1_500, 2_000].map(count_of_cpus);
+        assert_eq!(cpus, ["0.5 CPUs", "1 CPU", "1.5 CPUs", "2 CPUs"]);
+        assert_eq!([0, 1, 2].map(count_of_gpus), ["0 GPUs", "1 GPU", "2 GPUs"]);
     }
 
     proptest! {

@@ -31,7 +31,7 @@ pub struct Args {
     /// The cluster's name, also a label of its containers
     #[arg(long, env = "BERTH_CLUSTER", default_value = "berth", value_name = "NAME")]
     cluster: String,
-    /// Folder for the queue, results and output
+    /// Folder for the queue, results and output; by default ~/.local/share/berth/dev, for root /var/lib/berth/dev
     #[arg(long, env = "BERTH_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]

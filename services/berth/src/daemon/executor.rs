@@ -30,7 +30,7 @@ pub struct Args {
     /// The cluster it belongs to
     #[arg(long, env = "BERTH_CLUSTER", default_value = "berth", value_name = "NAME")]
     cluster: String,
-    /// Folder for identity, results and output
+    /// Folder for identity, results and output; by default ~/.local/share/berth/executor, for root /var/lib/berth/executor
     #[arg(long, env = "BERTH_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// How often everything is compared again in case a wake-up was missed

@@ -25,7 +25,7 @@ pub struct Args {
     /// The cluster's name, also the prefix of its keys
     #[arg(long, env = "BERTH_CLUSTER", default_value = "berth", value_name = "NAME")]
     cluster: String,
-    /// Folder for this replica's files
+    /// Folder for this replica's files; by default ~/.local/share/berth/scheduler, for root /var/lib/berth/scheduler
     #[arg(long, env = "BERTH_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]

@@ -39,7 +39,8 @@ pub struct Args {
     /// Port of Redis [default: 6379]
     #[arg(long, env = "REDIS_PORT", value_name = "PORT")]
     redis_port: Option<String>,
-    /// Folder of a daemon's files; by default the executor's
+    /// Folder of a daemon's files; by default the executor's: ~/.local/share/berth/executor, for root
+    /// /var/lib/berth/executor
     #[arg(long, env = "BERTH_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// How to print what was found

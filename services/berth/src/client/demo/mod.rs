@@ -2,6 +2,7 @@
 //! and compares how each ended with how it was expected to end.
 
 mod batch;
+mod gpus;
 mod report;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use self::batch::{Demo, batch};
 use self::report::{Shown, table_of, to_json};
 use super::connection::{CallError, Connection, jobs};
 use super::job_flags::new_request_id;
+use super::listing::all_executors;
 use super::log_copy::{PAUSE, latest_started, may_appear};
 use super::progress::Progress;
 use super::{outcome, watching};
@@ -43,9 +45,21 @@ pub struct Args {
 /// Fails when the cluster cannot be reached or refuses a job, and as the output does.
 pub async fn execute(connection: &Connection, args: Args) -> anyhow::Result<u8> {
     let demos = batch(&args.image);
-    output::note(format!("Submitting {} jobs, each small enough to run beside the others.", demos.len()));
+    let executors = all_executors(connection).await?;
+    let demos: Vec<_> = demos.into_iter().map(|demo| (gpus::lacking(&demo.spec, &executors), demo)).collect();
+    let submitted = demos.iter().filter(|(lacking, _)| lacking.is_none()).count();
+    output::note(format!("Submitting {submitted} jobs, each small enough to run beside the others."));
     let started = Instant::now();
-    let shown = try_join_all(demos.into_iter().map(|demo| run(connection, demo, started))).await?;
+    let shown = try_join_all(demos.into_iter().map(|(lacking, demo)| async move {
+        match lacking {
+            None => run(connection, demo, started).await,
+            Some(why) => {
+                say(started, &demo, &format!("not run: {why}"));
+                Ok(Shown::not_run(demo, why))
+            }
+        }
+    }))
+    .await?;
     let all_right = shown.iter().all(Shown::is_as_expected);
     output::print(&format!("\n{}", table_of(&shown)))?;
     output::print_line(if all_right {
@@ -60,6 +74,12 @@ pub async fn execute(connection: &Connection, args: Args) -> anyhow::Result<u8> 
     Ok(if all_right { 0 } else { ERROR })
 }
 
+/// Tells what became of a job, and when.
+fn say(started: Instant, demo: &Demo, line: &str) {
+    let seconds = started.elapsed().as_secs_f64();
+    output::note(format!("{seconds:>6.1} s  {:<14} {}", demo.name, output::plain(line)));
+}
+
 /// Submits one job, follows it to its end and reads what it wrote.
 async fn run(connection: &Connection, demo: Demo, started: Instant) -> anyhow::Result<Shown> {
     let job = submit(connection, &demo).await?;
@@ -67,10 +87,7 @@ async fn run(connection: &Connection, demo: Demo, started: Instant) -> anyhow::R
     let mut progress = Progress::default();
     let runs = tokio::sync::Notify::new();
     let seen = AtomicBool::new(false);
-    let say = |line: &str| {
-        let seconds = started.elapsed().as_secs_f64();
-        output::note(format!("{seconds:>6.1} s  {:<14} {}", demo.name, output::plain(line)));
-    };
+    let say = |line: &str| say(started, &demo, line);
     let following = watching::follow(connection, job, |job| {
         if let Some(line) = progress.line(job) {
             say(&line);

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use super::batch::Demo;
 use crate::output::{self, names};
 
-/// A job of the demo that has ended.
+/// A job of the demo that has ended, or could not be run.
 #[derive(Debug)]
 pub struct Shown {
     /// What was asked for.
     pub demo: Demo,
-    /// How it ended.
+    /// How it ended; its state is UNSPECIFIED where it was not run, and its message says why.
     pub job: Job,
     /// What it wrote to stdout.
     pub stdout: String,
@@ -19,7 +19,16 @@ pub struct Shown {
     pub stderr: String,
 }
 
+/// What stands for the state of a job that was not submitted.
+const NOT_RUN: &str = "NOT_RUN";
+
 impl Shown {
+    /// Makes one that was not submitted.
+    pub fn not_run(demo: Demo, why: String) -> Self {
+        let job = Job { message: why, ..Job::default() };
+        Self { demo, job, stdout: String::new(), stderr: String::new() }
+    }
+
     /// Says whether it ended as expected and wrote what was expected, each stream apart.
     pub fn is_as_expected(&self) -> bool {
         let expected = &self.demo.expected;
@@ -71,7 +80,7 @@ pub fn to_json(all: &[Shown]) -> Value {
             "expected": names::name_of_state(expected.state),
             "expectedEndReason": names::name_of_reason(expected.reason),
             "expectedExitCode": expected.exit_code,
-            "state": names::state(&shown.job),
+            "state": state_name(shown.job.state()),
             "endReason": names::end_reason(&shown.job),
             "exitCode": shown.job.exit_code,
             "message": shown.job.message,
@@ -84,11 +93,15 @@ pub fn to_json(all: &[Shown]) -> Value {
 }
 
 fn ending(state: JobState, reason: EndReason, exit_code: Option<i32>) -> String {
-    let (state_name, reason_name) = (names::name_of_state(state), names::name_of_reason(reason));
+    let (state_name, reason_name) = (state_name(state), names::name_of_reason(reason));
     match exit_code {
         Some(code) if reason == EndReason::ExitCode => format!("{state_name} {code}"),
-        Some(_) | None => format!("{state_name} {reason_name}"),
+        Some(_) | None => format!("{state_name} {reason_name}").trim_end().to_owned(),
     }
+}
+
+fn state_name(state: JobState) -> &'static str {
+    if state == JobState::Unspecified { NOT_RUN } else { names::name_of_state(state) }
 }
 
 #[cfg(test)]
@@ -124,6 +137,17 @@ mod tests {
         assert!(!shown("gpu", |shown| shown.stdout.clear()).is_as_expected());
         let merged = |shown: &mut Shown| shown.stdout = "to stdout\nto stderr".to_owned();
         assert!(!shown("two-streams", merged).is_as_expected());
+    }
+
+    #[test]
+    fn a_job_that_was_not_run_is_not_as_expected() {
+        let demo = batch("image").into_iter().next().expect("a job of the demo");
+        let left_out = [Shown::not_run(demo, "No executor has a GPU.".to_owned())];
+        assert!(!left_out[0].is_as_expected());
+        let table = table_of(&left_out);
+        assert!(table.contains("NOT_RUN  NO           No executor has a GPU."), "{table}");
+        let report = to_json(&left_out);
+        assert_eq!((&report[0]["state"], &report[0]["asExpected"]), (&"NOT_RUN".into(), &false.into()));
     }
 
     #[test]
