@@ -99,6 +99,12 @@ impl Process {
         kill(pid, signal).unwrap_or_else(|error| panic!("{} can be signalled: {error}", self.name));
     }
 
+    /// Says whether it has ended; if so with its exit code, which one that was killed has not.
+    pub fn has_ended(&mut self) -> Option<Option<i32>> {
+        let status = self.child.try_wait().expect("a child can be waited for");
+        status.map(|status| status.code())
+    }
+
     /// Waits for its end; gives its exit code.
     pub fn ended(&mut self, patience: Duration) -> Option<i32> {
         let what = format!("{} ends", self.name);

@@ -9,6 +9,7 @@ mod command_line;
 mod containers;
 mod dev;
 mod doctor;
+mod failpoints;
 mod health;
 mod lifecycle;
 mod lost_executor;

@@ -1,0 +1,84 @@
+//! The container engine, and the way to the schedulers, between points.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use berth_executor::connect::{Connect, ConnectError, TcpConnect};
+use berth_executor::runtime::{
+    ContainerName, ContainerPlan, CreateError, Delivery, DockerRuntime, EngineError, Inspected, Listed,
+    OutputLine, Owner, PullError, PullProgress, Runtime, Signal, StartError,
+};
+use berth_integration_tests::failpoints::Points;
+use futures::stream::BoxStream;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use crate::between;
+
+pub struct FaultyEngine {
+    pub inner: DockerRuntime,
+    pub points: Arc<Points>,
+}
+
+#[async_trait]
+impl Runtime for FaultyEngine {
+    async fn list(&self, owner: &Owner) -> Result<Vec<Listed>, EngineError> {
+        between!(self.points, "engine.list", self.inner.list(owner))
+    }
+
+    async fn ping(&self) -> Result<(), EngineError> {
+        between!(self.points, "engine.ping", self.inner.ping())
+    }
+
+    async fn images(&self) -> Result<Vec<String>, EngineError> {
+        between!(self.points, "engine.images", self.inner.images())
+    }
+
+    async fn pull(&self, image: &str, progress: watch::Sender<PullProgress>) -> Result<(), PullError> {
+        self.inner.pull(image, progress).await
+    }
+
+    async fn create(&self, plan: &ContainerPlan) -> Result<(), CreateError> {
+        between!(self.points, "engine.create", self.inner.create(plan))
+    }
+
+    async fn start(&self, container: &ContainerName) -> Result<(), StartError> {
+        between!(self.points, "engine.start", self.inner.start(container))
+    }
+
+    async fn wait(&self, container: &ContainerName) -> Result<(), EngineError> {
+        between!(self.points, "engine.wait", self.inner.wait(container))
+    }
+
+    async fn inspect(&self, container: &ContainerName) -> Result<Option<Inspected>, EngineError> {
+        between!(self.points, "engine.inspect", self.inner.inspect(container))
+    }
+
+    async fn signal(&self, container: &ContainerName, signal: Signal) -> Result<Delivery, EngineError> {
+        between!(self.points, "engine.signal", self.inner.signal(container, signal))
+    }
+
+    async fn remove(&self, container: &ContainerName) -> Result<(), EngineError> {
+        between!(self.points, "engine.remove", self.inner.remove(container))
+    }
+
+    async fn logs(
+        &self,
+        container: &ContainerName,
+        since_seconds: u64,
+        follow: bool,
+    ) -> Result<BoxStream<'static, Result<OutputLine, EngineError>>, EngineError> {
+        between!(self.points, "engine.logs", self.inner.logs(container, since_seconds, follow))
+    }
+}
+
+pub struct FaultyConnect {
+    pub points: Arc<Points>,
+}
+
+#[async_trait]
+impl Connect for FaultyConnect {
+    async fn connect(&self, address: &str) -> Result<Channel, ConnectError> {
+        between!(self.points, "connection.connect", TcpConnect.connect(address))
+    }
+}
