@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 /// The lock's life, as the schedulers have it by default.
 const TTL: Duration = Duration::from_secs(3);
 /// Time between two submits.
-const SUBMIT_EVERY: Duration = Duration::from_millis(10);
+const SUBMIT_EVERY: Duration = Duration::from_millis(20);
 /// Jobs in real containers that must not notice anything.
 const LONG_JOBS: usize = 4;
 /// Stops in order.

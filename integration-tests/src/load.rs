@@ -44,7 +44,10 @@ impl Load {
         let refused: Arc<Mutex<Vec<String>>> = Arc::default();
         let count = Arc::new(AtomicU64::new(0));
         for worker in 0..WORKERS {
-            let channels: Vec<Channel> = addresses.iter().map(|address| channel(address)).collect();
+            // Each begins with another address, so that some always begin with one that answers.
+            let mut channels: Vec<Channel> = addresses.iter().map(|address| channel(address)).collect();
+            let begin = usize::try_from(worker).unwrap_or(0) % channels.len().max(1);
+            channels.rotate_left(begin);
             let (stop, spec, count) = (stop.clone(), spec.clone(), count.clone());
             let (acknowledged, refused) = (acknowledged.clone(), refused.clone());
             let pause = every * u32::try_from(WORKERS).unwrap_or(1);

@@ -6,11 +6,11 @@ need_docker
 setup_tools redis busybox
 setup_images
 export_tools
-cargo build --release --bin berth || fail "The build failed."
+cargo build --bin berth || fail "The build failed."
 
 code=0
 logged "$REPORTS/failover.log" \
-    cargo run --release --quiet -p berth-integration-tests --bin failover -- "$@" || code=$?
+    cargo run --quiet -p berth-integration-tests --bin failover -- "$@" || code=$?
 last=$(tail -n 1 "$REPORTS/failover.log")
 case $last in
     '{"recipe":"failover",'*'}') pass_json "$last" ;;
