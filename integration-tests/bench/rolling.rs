@@ -62,6 +62,8 @@ fn main() -> ExitCode {
 
 /// One call of a client.
 struct Call {
+    /// The client's number.
+    client: usize,
     command: String,
     took: Duration,
     /// What it said, if it failed.
@@ -98,30 +100,36 @@ impl Clients {
             vec![plain(&["ps", "-a"]), plain(&["executors"]), plain(&["status"]), plain(&["get", "last"])],
         ];
         let (end, calls): (Arc<AtomicBool>, Arc<Mutex<Vec<Call>>>) = Default::default();
-        let client = |commands: Vec<Vec<String>>| {
+        let client = |(client, commands): (usize, Vec<Vec<String>>)| {
             let (end, calls, addresses) = (end.clone(), calls.clone(), addresses.join(","));
             std::thread::spawn(move || {
                 for command in commands.iter().cycle() {
                     if end.load(Ordering::SeqCst) {
                         return;
                     }
-                    let call = call(&addresses, command);
+                    let call = call(client, &addresses, command);
                     calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
                 }
             })
         };
-        let threads = each.into_iter().map(client).collect();
+        let threads = each.into_iter().enumerate().map(client).collect();
         Self { end, calls, threads }
     }
 
-    fn made(&self) -> usize {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).len()
+    /// How many calls each client has made.
+    fn made(&self) -> Vec<usize> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        (0..self.threads.len())
+            .map(|client| calls.iter().filter(|call| call.client == client).count())
+            .collect()
     }
 
-    /// Waits for some calls that began after what was done before.
+    /// Waits until each client has ended a call that was under way, or began, after what was done before.
     fn some_more(&self) {
         let before = self.made();
-        until_within(Duration::from_secs(60), "clients go on", || (self.made() >= before + 12).then_some(()));
+        until_within(Duration::from_secs(60), "clients go on", || {
+            self.made().iter().zip(&before).all(|(now, before)| now > before).then_some(())
+        });
     }
 
     fn end(self) -> Vec<Call> {
@@ -133,7 +141,7 @@ impl Clients {
     }
 }
 
-fn call(addresses: &str, command: &[String]) -> Call {
+fn call(client: usize, addresses: &str, command: &[String]) -> Call {
     let began = Instant::now();
     let output =
         Command::new(tools::berth()).args(command).env("BERTH_ADDR", addresses).output().expect("berth runs");
@@ -141,7 +149,7 @@ fn call(addresses: &str, command: &[String]) -> Call {
     // Nothing has been submitted yet when the first "last" is asked for.
     let none_yet = command.first().is_some_and(|verb| verb == "get") && output.status.code() == Some(3);
     let failed = (!output.status.success() && !none_yet).then(said);
-    Call { command: command.join(" "), took: began.elapsed(), failed }
+    Call { client, command: command.join(" "), took: began.elapsed(), failed }
 }
 
 fn all_jobs(replicas: &Replicas) -> Vec<Value> {
