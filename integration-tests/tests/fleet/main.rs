@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test says what it expects")]
 
 mod fleet;
+mod kills;
 mod life;
 mod refusals;
 mod small;
