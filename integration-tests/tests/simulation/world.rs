@@ -1,11 +1,12 @@
 //! One simulated run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use berth_api::v1;
+use berth_api::v1::cluster_service_client::ClusterServiceClient;
 use berth_api::v1::job_service_client::JobServiceClient;
 use berth_domain::ids::{ExecutorId, SchedulerId};
 use berth_domain::job::{Job, JobState};
@@ -22,6 +23,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::network::{SimulatedConnect, incoming};
 
@@ -43,8 +45,10 @@ pub struct Report {
     pub expected: BTreeMap<String, JobState>,
     /// Starts of each container.
     pub starts: BTreeMap<String, u32>,
-    /// Crashes and cuts before every job had ended.
+    /// Crashes, cuts and broken engines before every job had ended.
     pub faults: usize,
+    /// Drains that an operator asked for and was granted.
+    pub drains: usize,
 }
 
 impl Report {
@@ -68,6 +72,16 @@ fn now_ms() -> u64 {
     EPOCH_MS + u64::try_from(elapsed.as_millis()).expect("a run is short")
 }
 
+/// What a client wants, and how it must end.
+#[derive(Debug, Clone)]
+struct Wish {
+    command: Vec<String>,
+    on_lost: v1::OnLost,
+    end: JobState,
+    /// The pause before its submit.
+    pause: Duration,
+}
+
 type Acknowledged = Arc<Mutex<BTreeMap<String, JobState>>>;
 type History = Arc<Mutex<Vec<(u64, Job)>>>;
 
@@ -88,50 +102,80 @@ pub fn run(seed: u64) -> Report {
         let store = store.clone();
         sim.host(name, move || scheduler(name, store.replica(), seed * 10 + i as u64));
     }
+    let stops: Vec<Arc<Mutex<CancellationToken>>> = EXECUTORS.iter().map(|_| Arc::default()).collect();
     let engines: Vec<SimulatedEngine> = EXECUTORS.iter().map(|_| SimulatedEngine::default()).collect();
     for (i, name) in EXECUTORS.into_iter().enumerate() {
         let disk: Arc<MemoryDisk> = Arc::new(MemoryDisk::new(Arc::new(SimulatedClock)));
         let engine = engines[i].clone();
         // A restarted process draws on: each life has randomness of its own.
         let lives = Arc::new(Mutex::new(StdRng::seed_from_u64(seed * 100 + i as u64)));
-        sim.host(name, move || executor(name, disk.clone(), engine.clone(), lives.lock().unwrap().random()));
+        let stop = stops[i].clone();
+        sim.host(name, move || {
+            let life = CancellationToken::new();
+            *stop.lock().unwrap() = life.clone();
+            executor(name, disk.clone(), engine.clone(), lives.lock().unwrap().random(), life)
+        });
     }
     let (acknowledged, history) = (Acknowledged::default(), History::default());
     let all_ended = Arc::new(AtomicBool::new(false));
     let jobs = jobs(&mut rng);
     sim.client("observer", observe(store.replica(), history.clone(), jobs.len(), all_ended.clone()));
     sim.client("client", submit_all(jobs, acknowledged.clone()));
-    let faults = play(&mut sim, &mut rng, &all_ended);
+    let drains = Arc::new(AtomicUsize::new(0));
+    sim.client("operator", operate(Round::drawn(&mut rng), drains.clone()));
+    let faults = play(&mut sim, &mut rng, &Machines { engines: &engines, stops: &stops }, &all_ended);
     let expected = acknowledged.lock().unwrap().clone();
     let starts = engines.iter().flat_map(|engine| engine.starts()).collect();
     let history = history.lock().unwrap().clone();
-    Report { history, acknowledged: expected.keys().cloned().collect(), expected, starts, faults }
+    let drains = drains.load(Ordering::SeqCst);
+    Report { history, acknowledged: expected.keys().cloned().collect(), expected, starts, faults, drains }
 }
 
-/// Steps through the run; crashes a process and cuts a link on the way.
-fn play(sim: &mut turmoil::Sim<'_>, rng: &mut StdRng, all_ended: &AtomicBool) -> usize {
+/// What of the executors' machines a fault may touch.
+struct Machines<'a> {
+    engines: &'a [SimulatedEngine],
+    /// Tells an executor to stop, in its present life.
+    stops: &'a [Arc<Mutex<CancellationToken>>],
+}
+
+/// Steps through the run; on the way a process crashes, a link is cut and an engine stops to answer.
+fn play(
+    sim: &mut turmoil::Sim<'_>,
+    rng: &mut StdRng,
+    machines: &Machines<'_>,
+    all_ended: &AtomicBool,
+) -> usize {
     let at = |rng: &mut StdRng| Duration::from_millis(rng.random_range(300..3_000));
-    let (crash_at, cut_at) = (at(rng), at(rng));
+    let (crash_at, cut_at, broken_at) = (at(rng), at(rng), at(rng));
     // Some outages are so long that an executor is judged lost.
     let mut outage =
         || Duration::from_millis(if rng.random_bool(0.3) { 60_000 } else { rng.random_range(100..20_000) });
-    let (back_at, mended_at) = (crash_at + outage(), cut_at + outage());
-    let crashed = ["scheduler-1", "scheduler-2", "executor-1", "executor-2"][rng.random_range(0..4)];
+    let (back_at, mended_at, whole_at) = (crash_at + outage(), cut_at + outage(), broken_at + outage());
+    let broken = &machines.engines[rng.random_range(0..2)];
+    let crashed = ["executor-1", "executor-2", "scheduler-1", "scheduler-2"][rng.random_range(0..4)];
+    // An executor may stop in order instead.
+    let told = EXECUTORS.iter().position(|name| *name == crashed).filter(|_| rng.random_bool(0.5));
     let cut = (EXECUTORS[rng.random_range(0..2)], SCHEDULERS[rng.random_range(0..2)]);
-    let mut plan = vec![(crash_at, 0), (cut_at, 1), (back_at, 2), (mended_at, 3)];
+    let mut plan =
+        vec![(crash_at, 0), (cut_at, 1), (broken_at, 2), (back_at, 3), (mended_at, 4), (whole_at, 5)];
     plan.sort();
     let mut plan = plan.into_iter().peekable();
     let mut faults = 0;
     loop {
         while let Some((_, act)) = plan.next_if(|(time, _)| *time <= sim.elapsed()) {
             match act {
-                0 => sim.crash(crashed),
+                0 => match told {
+                    Some(index) => machines.stops[index].lock().unwrap().cancel(),
+                    None => sim.crash(crashed),
+                },
                 1 => sim.partition(cut.0, cut.1),
-                2 => sim.bounce(crashed),
-                _ => sim.repair(cut.0, cut.1),
+                2 => broken.set_broken(true),
+                3 => sim.bounce(crashed),
+                4 => sim.repair(cut.0, cut.1),
+                _ => broken.set_broken(false),
             }
             // A fault after the last end proves nothing.
-            faults += usize::from(act < 2 && !all_ended.load(Ordering::SeqCst));
+            faults += usize::from(act < 3 && !all_ended.load(Ordering::SeqCst));
         }
         match sim.step() {
             Ok(true) => return faults,
@@ -162,6 +206,7 @@ async fn executor(
     disk: Arc<dyn Disk>,
     engine: SimulatedEngine,
     seed: u64,
+    stop: CancellationToken,
 ) -> turmoil::Result {
     let clock: Arc<dyn Clock> = Arc::new(SimulatedClock);
     let mut config = ExecutorConfig::new("/simulated", SCHEDULERS.map(|s| format!("{s}:{PORT}")).to_vec());
@@ -184,12 +229,12 @@ async fn executor(
         random: Arc::new(SeededRandom::new(seed)),
         ready: watch::channel(None).0,
     };
-    berth_executor::run(deps, config, CancellationToken::new()).await?;
+    berth_executor::run(deps, config, stop).await?;
     Ok(())
 }
 
-/// Draws the jobs: what each does, how it must end, and the pause before its submit.
-fn jobs(rng: &mut StdRng) -> Vec<(Vec<String>, JobState, Duration)> {
+/// Draws the jobs.
+fn jobs(rng: &mut StdRng) -> Vec<Wish> {
     let mut job = || {
         let (command, end) = match rng.random_range(0..4) {
             0 => (vec!["true".to_owned()], JobState::Succeeded),
@@ -199,22 +244,24 @@ fn jobs(rng: &mut StdRng) -> Vec<(Vec<String>, JobState, Duration)> {
                 (vec!["sleep".to_owned(), seconds.to_string()], JobState::Succeeded)
             }
         };
-        (command, end, Duration::from_millis(rng.random_range(0..400)))
+        let on_lost = match rng.random_range(0..6) {
+            0 => v1::OnLost::Fail,
+            1 => v1::OnLost::Hold,
+            _ => v1::OnLost::Retry,
+        };
+        Wish { command, on_lost, end, pause: Duration::from_millis(rng.random_range(0..400)) }
     };
     (0..20).map(|_| job()).collect()
 }
 
 /// Submits every job until it is acknowledged, by whichever replica answers.
-async fn submit_all(
-    jobs: Vec<(Vec<String>, JobState, Duration)>,
-    acknowledged: Acknowledged,
-) -> turmoil::Result {
-    for (i, (command, end, pause)) in jobs.into_iter().enumerate() {
-        tokio::time::sleep(pause).await;
+async fn submit_all(jobs: Vec<Wish>, acknowledged: Acknowledged) -> turmoil::Result {
+    for (i, wish) in jobs.into_iter().enumerate() {
+        tokio::time::sleep(wish.pause).await;
         for attempt in 0.. {
             let address = format!("{}:{PORT}", SCHEDULERS[attempt % 2]);
-            if let Some(id) = submit(&address, i, &command).await {
-                acknowledged.lock().unwrap().insert(id, end);
+            if let Some(id) = submit(&address, i, &wish).await {
+                acknowledged.lock().unwrap().insert(id, wish.end);
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -223,13 +270,18 @@ async fn submit_all(
     Ok(())
 }
 
-async fn submit(address: &str, index: usize, command: &[String]) -> Option<String> {
+async fn channel(address: &str) -> Option<Channel> {
     let connect = <SimulatedConnect as berth_executor::connect::Connect>::connect(&SimulatedConnect, address);
-    let channel = tokio::time::timeout(Duration::from_secs(2), connect).await.ok()?.ok()?;
+    tokio::time::timeout(Duration::from_secs(2), connect).await.ok()?.ok()
+}
+
+async fn submit(address: &str, index: usize, wish: &Wish) -> Option<String> {
+    let channel = channel(address).await?;
     let resources = v1::Resources { cpu_millis: 500, memory_bytes: 64 << 20, ..Default::default() };
     let spec = v1::JobSpec {
         image: "job".into(),
-        command: command.to_vec(),
+        command: wish.command.clone(),
+        on_lost: wish.on_lost.into(),
         resources: Some(resources),
         queue_timeout: Some(Default::default()),
         ..Default::default()
@@ -239,6 +291,66 @@ async fn submit(address: &str, index: usize, command: &[String]) -> Option<Strin
     let mut client = JobServiceClient::new(channel);
     let answer = tokio::time::timeout(Duration::from_secs(2), client.submit_job(request)).await.ok()?.ok()?;
     answer.into_inner().job.map(|job| job.id)
+}
+
+/// An operator's round: an executor is emptied, and put back into service.
+struct Round {
+    executor: &'static str,
+    begins: Duration,
+    /// What still runs then is stopped and put back.
+    deadline: Option<u64>,
+    lasts: Duration,
+}
+
+impl Round {
+    fn drawn(rng: &mut StdRng) -> Self {
+        Self {
+            executor: EXECUTORS[rng.random_range(0..2)],
+            begins: Duration::from_millis(rng.random_range(500..4_000)),
+            deadline: rng.random_bool(0.7).then(|| rng.random_range(500..5_000)),
+            lasts: Duration::from_millis(rng.random_range(1_000..30_000)),
+        }
+    }
+}
+
+/// Makes one round; each of its calls is repeated until it is answered, by whichever replica.
+async fn operate(round: Round, drains: Arc<AtomicUsize>) -> turmoil::Result {
+    tokio::time::sleep(round.begins).await;
+    for attempt in 0.. {
+        let request = v1::DrainExecutorRequest {
+            id: round.executor.to_owned(),
+            deadline: round.deadline.map(berth_api::convert::duration),
+            ..Default::default()
+        };
+        if let Some(channel) = channel(&format!("{}:{PORT}", SCHEDULERS[attempt % 2])).await {
+            let mut client = ClusterServiceClient::new(channel);
+            match tokio::time::timeout(Duration::from_secs(2), client.drain_executor(request)).await {
+                Ok(Ok(_)) => {
+                    drains.fetch_add(1, Ordering::SeqCst);
+                    break;
+                }
+                // A lost executor cannot be drained: it takes jobs again once it is back.
+                Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => return Ok(()),
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    tokio::time::sleep(round.lasts).await;
+    for attempt in 0.. {
+        let request = v1::ResumeExecutorRequest { id: round.executor.to_owned() };
+        if let Some(channel) = channel(&format!("{}:{PORT}", SCHEDULERS[attempt % 2])).await {
+            let mut client = ClusterServiceClient::new(channel);
+            match tokio::time::timeout(Duration::from_secs(2), client.resume_executor(request)).await {
+                Ok(Ok(_)) => return Ok(()),
+                // Lost meanwhile: with its session the drain is over.
+                Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => return Ok(()),
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
 }
 
 /// Follows the store's log until every job has ended.
