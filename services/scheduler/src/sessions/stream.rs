@@ -94,7 +94,9 @@ pub async fn serve(
         whole_at: Position::default(),
         not_ready: String::new(),
     };
-    tokio::spawn(task.run(first, incoming));
+    // Open before anybody hears of it: a copy of the executor's folder is told by its being open.
+    let demands = task.context.sessions.open(&task.executor, &task.session);
+    tokio::spawn(task.run(first, incoming, demands));
     Ok(stream)
 }
 
@@ -121,8 +123,8 @@ impl Session {
         mut self,
         first: v1::SessionRequest,
         incoming: impl Incoming<Item = Result<v1::SessionRequest, Status>> + Send + Unpin + 'static,
+        demands: mpsc::Receiver<v1::session_response::LogDemand>,
     ) {
-        let demands = self.context.sessions.open(&self.executor, &self.session);
         tracing::info!(executor_id = %self.executor, session = %self.session, "session opened");
         let end = self.serve(first, incoming, demands).await;
         self.context.sessions.close(&self.executor, &self.session);

@@ -1,0 +1,145 @@
+//! What an executor may register with, and what a store gets back from it.
+
+use super::*;
+
+fn request(id: &str, node: &str, instance: &str) -> v1::RegisterRequest {
+    v1::RegisterRequest {
+        executor_id: id.into(),
+        capacity: Some(v1::Resources { cpu_millis: 4_000, memory_bytes: 1_024 * MIB, ..Default::default() }),
+        node_id: node.into(),
+        instance_id: instance.into(),
+        boot_id: "boot".into(),
+        protocol_version: 1,
+        ..Default::default()
+    }
+}
+
+async fn registered(
+    routes: &Routes,
+    request: v1::RegisterRequest,
+) -> Result<v1::RegisterResponse, tonic::Status> {
+    let answer = ExecutorServiceClient::new(routes.clone()).register(request).await;
+    answer.map(tonic::Response::into_inner)
+}
+
+async fn job(routes: &Routes, id: &str) -> v1::Job {
+    let request = v1::GetJobRequest { id: id.into() };
+    let response = JobServiceClient::new(routes.clone()).get_job(request).await.expect("it is there");
+    response.into_inner().job.expect("a job is returned")
+}
+
+/// A job that the store has as PENDING: its assignment is gone with the store's newest writes.
+async fn lost_assignment(routes: &Routes) -> v1::JobRef {
+    let waiting = v1::JobSpec { queue_timeout: Some(Default::default()), ..spec(1_000) };
+    let id = submit(routes, waiting).await.id;
+    v1::JobRef { job_id: id, attempt: 1, epoch: 5 }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_attempt_that_the_store_has_lost_is_taken_over() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    let lost = lost_assignment(&routes).await;
+    let running = v1::RunningAttempt {
+        r#ref: Some(lost.clone()),
+        state: JobState::Running.into(),
+        start_time: Some(berth_api::convert::timestamp(990_000)),
+        ..Default::default()
+    };
+    let answer =
+        registered(&routes, v1::RegisterRequest { running: vec![running], ..request("e1", "n", "i") });
+    assert_eq!(answer.await.expect("it registers").stop, [], "it may go on");
+    let job = job(&routes, &lost.job_id).await;
+    assert_eq!(
+        (job.state(), job.attempt, job.attempt_epoch, job.executor_id.as_str()),
+        (JobState::Running, 1, 5, "e1")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_the_store_has_lost_is_told_again_though_it_was_acknowledged() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    let lost = lost_assignment(&routes).await;
+    let end = AttemptEnd {
+        attempt: attempt_from_wire(Some(&lost)).expect("an attempt"),
+        cause: EndCause::Exited { code: 7, oom: false },
+        message: String::new(),
+        start_time_ms: Some(990_000),
+        end_time_ms: 995_000,
+        jitter: 0,
+    };
+    let again = || v1::RegisterRequest { ended: vec![attempt_end_to_wire(&end)], ..request("e1", "n", "i") };
+    registered(&routes, again()).await.expect("it registers");
+    let ended = job(&routes, &lost.job_id).await;
+    assert_eq!((ended.state(), ended.exit_code), (JobState::Failed, Some(7)));
+    registered(&routes, again()).await.expect("it registers again");
+    assert_eq!(job(&routes, &lost.job_id).await.revision, ended.revision, "once is enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_attempt_than_the_stores_is_to_be_stopped() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    let mut executor = Player::join(&routes, "e1", 4_000).await;
+    submit(&routes, spec(1_000)).await;
+    let current = executor.next_start().await.r#ref.expect("a start names its attempt");
+    let old = v1::JobRef { epoch: current.epoch - 1, ..current.clone() };
+    let running =
+        |r#ref: &v1::JobRef| v1::RunningAttempt { r#ref: Some(r#ref.clone()), ..Default::default() };
+    let both = v1::RegisterRequest {
+        running: vec![running(&old), running(&current)],
+        ..request("e1", "node-e1", "")
+    };
+    drop(executor);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(registered(&routes, both).await.expect("it registers").stop, [old]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_in_use_is_refused_and_the_process_that_uses_it_is_not() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    let first = registered(&routes, request("e1", "node", "one")).await.expect("it registers");
+    let (up, requests) = mpsc::channel(4);
+    let hello = v1::SessionRequest { session_id: first.session_id, ..Default::default() };
+    up.send(hello).await.expect("the stream is open");
+    let mut client = ExecutorServiceClient::new(routes.clone());
+    let open = client.session(ReceiverStream::new(requests)).await.expect("the session opens");
+    let copy = registered(&routes, request("e1", "node", "two")).await.expect_err("its stream is open");
+    assert_eq!(copy.code(), Code::AlreadyExists);
+    assert!(copy.message().contains("a copy of it"), "{}", copy.message());
+    registered(&routes, request("e1", "node", "one")).await.expect("it only lost its way");
+    drop((open, up));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    registered(&routes, request("e1", "node", "two")).await.expect("the one before is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_real_gpu_belongs_to_one_executor_and_an_emulated_one_to_any() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    let with_gpu = |id: &str, emulated| {
+        let gpu = v1::GpuDevice { id: "GPU-1".into(), model: "a100".into(), emulated };
+        let mut request = request(id, id, id);
+        request.gpus = vec![gpu];
+        if let Some(capacity) = &mut request.capacity {
+            capacity.gpu_count = 1;
+        }
+        request
+    };
+    registered(&routes, with_gpu("e1", false)).await.expect("it registers");
+    registered(&routes, with_gpu("e2", true)).await.expect("an emulated one is nobody's");
+    let refused = registered(&routes, with_gpu("e3", false)).await.expect_err("it is e1's");
+    assert_eq!(refused.code(), Code::AlreadyExists);
+    assert!(
+        refused.message().contains("GPU-1") && refused.message().contains("\"e1\""),
+        "{}",
+        refused.message()
+    );
+}
