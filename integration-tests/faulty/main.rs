@@ -115,7 +115,7 @@ async fn executor(
     };
     let deps = berth_executor::Deps {
         runtime: Arc::new(engine::FaultyEngine {
-            inner: DockerRuntime::new(DockerSettings::default()),
+            inner: DockerRuntime::new(DockerSettings { host: docker_host() }),
             points: points.clone(),
         }),
         connector: Arc::new(engine::FaultyConnect { points: points.clone() }),
@@ -135,4 +135,9 @@ async fn executor(
     });
     berth_executor::run(deps, config, stop).await.expect("it runs");
     announced.abort();
+}
+
+/// The engine that the test uses.
+fn docker_host() -> Option<String> {
+    std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
 }
