@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use berth_domain::executor::Executor;
 use berth_domain::ids::{ExecutorId, SessionId};
-use berth_domain::lifecycle::shorten_message;
 use berth_store::{Call, Mutation, StoreError, Verdict};
 
 use crate::context::Context;
@@ -25,7 +24,7 @@ pub(super) async fn set_not_ready(
     session: &SessionId,
     reason: &str,
 ) -> Result<(), StoreError> {
-    let reason = (!reason.is_empty()).then(|| shorten_message(reason));
+    let reason = (!reason.is_empty()).then(|| reason.to_owned());
     match &reason {
         Some(reason) => tracing::warn!(executor_id = %executor, %reason, "executor can run no jobs"),
         None => tracing::info!(executor_id = %executor, "executor can run jobs"),

@@ -11,6 +11,7 @@ use berth_api::v1;
 use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
 use berth_domain::job::{Job, JobIndex};
+use berth_domain::lifecycle::shorten_message;
 use berth_store::{Change, Cursor, MAX_PAGE, Position, Scope, StoreError};
 use futures::{Stream as Incoming, StreamExt};
 use tokio::sync::{broadcast, mpsc};
@@ -80,7 +81,8 @@ pub async fn serve(
             return Err(Problem::field("session_id", "must be in a first message"));
         }
     };
-    let (executor, session) = identify(&context, &first.session_id).await?;
+    let known = identify(&context, &first.session_id).await?;
+    let (executor, session) = (known.id, SessionId::trusted(first.session_id.as_str()));
     let (out, stream) = mpsc::channel(OUTBOUND);
     let assignments = Assignments::new(context.sessions.take_in_hand(&executor, &session));
     let task = Session {
@@ -92,7 +94,7 @@ pub async fn serve(
         assignments,
         outgoing: VecDeque::new(),
         whole_at: Position::default(),
-        not_ready: String::new(),
+        not_ready: known.not_ready.unwrap_or_default(),
     };
     // Open before anybody hears of it: a copy of the executor's folder is told by its being open.
     let demands = task.context.sessions.open(&task.executor, &task.session);
@@ -100,15 +102,11 @@ pub async fn serve(
     Ok(stream)
 }
 
-async fn identify(context: &Context, session_id: &str) -> Result<(ExecutorId, SessionId), Problem> {
+async fn identify(context: &Context, session_id: &str) -> Result<Executor, Problem> {
     let executors = context.store.executors().await.map_err(|e| context.problem(&e))?;
-    let found = executors.into_iter().find_map(|executor| {
-        executor
-            .session
-            .filter(|session| session.as_str() == session_id)
-            .map(|session| (executor.id, session))
-    });
-    found.ok_or_else(session_over)
+    let is_theirs =
+        |executor: &Executor| executor.session.as_ref().is_some_and(|session| session.as_str() == session_id);
+    executors.into_iter().find(is_theirs).ok_or_else(session_over)
 }
 
 fn session_over() -> Problem {
@@ -267,11 +265,12 @@ impl Session {
             tracing::warn!(executor_id = %self.executor, "executor has another set of assignments; sending it whole");
             self.send_full_set().await?;
         }
-        if self.not_ready != heartbeat.not_ready {
-            condition::set_not_ready(&self.context, &self.executor, &self.session, &heartbeat.not_ready)
+        let not_ready = shorten_message(&heartbeat.not_ready);
+        if self.not_ready != not_ready {
+            condition::set_not_ready(&self.context, &self.executor, &self.session, &not_ready)
                 .await
                 .map_err(End::Store)?;
-            self.not_ready = heartbeat.not_ready;
+            self.not_ready = not_ready;
         }
         if let Some(used) = heartbeat.used {
             self.context.sessions.note_used(&self.executor, used);

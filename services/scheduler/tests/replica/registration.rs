@@ -100,6 +100,40 @@ async fn an_older_attempt_than_the_stores_is_to_be_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_executor_that_can_run_no_jobs_gets_none_until_it_says_that_it_can() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    let silent = v1::RegisterRequest { not_ready: "no engine".into(), ..request("e1", "n", "i") };
+    let session_id = registered(&routes, silent).await.expect("it registers").session_id;
+    let (up, requests) = mpsc::channel(4);
+    let heartbeat = |sequence, not_ready: &str| v1::SessionRequest {
+        session_id: session_id.clone(),
+        heartbeat: Some(v1::session_request::Heartbeat {
+            sequence,
+            not_ready: not_ready.into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    up.send(heartbeat(1, "no engine")).await.expect("the stream is open");
+    let mut client = ExecutorServiceClient::new(routes.clone());
+    let mut down =
+        client.session(ReceiverStream::new(requests)).await.expect("the session opens").into_inner();
+    let waiting = v1::JobSpec { queue_timeout: Some(Default::default()), ..spec(1_000) };
+    let id = submit(&routes, waiting).await.id;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(job(&routes, &id).await.state(), JobState::Pending);
+    up.send(heartbeat(2, "")).await.expect("the stream is open");
+    loop {
+        let message = down.message().await.expect("the session lives").expect("the session goes on");
+        if message.starts.iter().any(|start| start.spec.is_some()) {
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_folder_in_use_is_refused_and_the_process_that_uses_it_is_not() {
     let store = ModelStore::new(1_000_000);
     let (replica, _stop) = replica(&store, "s1", |_| {}).await;
