@@ -125,9 +125,12 @@ fn used(doors: &[Door; 2]) -> usize {
     })
 }
 
+/// Clocks with room between the deadline of a heartbeat's answer, 3 s, and the end of the lease.
+const ROOMY: [&str; 6] = ["--heartbeat-interval", "1s", "--lease", "15s", "--lost-after", "30s"];
+
 fn moves() -> String {
-    let mut cluster = Cluster::start_with(&CLOCKS);
-    let second = cluster.another_scheduler("scheduler-2", &CLOCKS);
+    let mut cluster = Cluster::start_with(&ROOMY);
+    let second = cluster.another_scheduler("scheduler-2", &ROOMY);
     let doors = [Door::before(&cluster.scheduler.grpc), Door::before(&second.grpc)];
     two_executors(&mut cluster, &format!("{},{}", doors[0].address(), doors[1].address()));
     let (id, container) = running(&cluster, &held("FAIL"));

@@ -3,9 +3,13 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a row ends when its promise is broken")]
 
 mod clients;
+mod docker;
+mod engine;
 mod executors;
 mod failover;
 mod leaders;
+mod machine;
+mod points;
 mod support;
 
 use std::collections::VecDeque;
@@ -52,7 +56,17 @@ struct Outcome {
 }
 
 fn main() -> ExitCode {
-    let all: Vec<Row> = [failover::ROWS, executors::ROWS, leaders::ROWS, clients::ROWS].concat();
+    let all: Vec<Row> = [
+        failover::ROWS,
+        engine::ROWS,
+        executors::ROWS,
+        points::ROWS,
+        leaders::ROWS,
+        machine::ROWS,
+        docker::ROWS,
+        clients::ROWS,
+    ]
+    .concat();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let wanted: Vec<&str> = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => all.iter().map(|row| row.name).collect(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use berth_domain::job::Job;
 use berth_integration_tests::cluster::{Cluster, Size, id_of, job};
 use berth_integration_tests::wait::until_within;
-use berth_integration_tests::{docker, http, tools};
+use berth_integration_tests::{docker, http};
 use berth_store::redis::{RedisConfig, RedisStore};
 use berth_store::{Change, Changes, Position, Store};
 use serde_json::{Value, json};
@@ -89,6 +89,12 @@ pub fn stays(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
         assert!(holds(), "no longer so: {what}");
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+/// Asks for a job's end; nobody waits for the answer, which comes with that.
+pub fn abort(cluster: &Cluster, id: &str, body: Value) {
+    let (address, path) = (cluster.scheduler.http.clone(), format!("/jobs/{id}/abort"));
+    std::thread::spawn(move || http::post_if_served(&address, &path, &body));
 }
 
 /// Reads a job from a replica that may be away; `None` without an answer, null where it is unknown.
@@ -285,7 +291,3 @@ pub fn let_go(container: &str) {
     docker::let_go(container);
 }
 
-/// A folder that holds nothing yet.
-pub fn folder() -> tempfile::TempDir {
-    tools::folder()
-}
