@@ -1,6 +1,6 @@
 //! A cluster of real processes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -27,16 +27,48 @@ pub struct Executor {
     pub process: Process,
     /// Its name.
     pub id: String,
-    folder: tempfile::TempDir,
-    environment: Vec<(String, String)>,
-    arguments: Vec<String>,
+    start: Start,
+    _made: Option<tempfile::TempDir>,
 }
 
 impl Executor {
     /// Its data folder.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.start.folder
     }
+}
+
+/// All that an executor's process is started with.
+struct Start {
+    id: String,
+    folder: PathBuf,
+    environment: Vec<(String, String)>,
+    under: Vec<String>,
+    arguments: Vec<String>,
+}
+
+impl Start {
+    fn begin(&self) -> Process {
+        let mut words = self.under.clone();
+        words.push(tools::berth().display().to_string());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(&self.arguments).arg("--data-dir").arg(&self.folder);
+        command.env("EXECUTOR_ID", &self.id).envs(self.environment.iter().map(|(k, v)| (k, v)));
+        Process::start(&self.id, &mut command)
+    }
+}
+
+/// How an executor is started where that is not the usual way.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place<'a> {
+    /// Addresses of schedulers; the first scheduler's where none are given.
+    pub schedulers: Option<&'a str>,
+    /// Its data folder; one of its own where none is given.
+    pub folder: Option<&'a Path>,
+    /// More variables.
+    pub environment: &'a [(&'a str, &'a str)],
+    /// A program, and its arguments, that runs it.
+    pub under: &'a [&'a str],
 }
 
 /// A cluster: its Redis, its first scheduler, and its executors, with a name of its own.
@@ -80,9 +112,13 @@ impl Cluster {
 
     /// The same with more arguments for the scheduler.
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_on(Redis::start(), arguments)
+    }
+
+    /// The same on a Redis that is there already.
+    pub fn start_on(redis: Redis, arguments: &[&str]) -> Self {
         docker::require_image();
         let name = tools::unique("test");
-        let redis = Redis::start();
         let folder = tools::folder();
         let scheduler = scheduler(&name, "scheduler-1", &redis, folder.path(), arguments);
         Self { name, scheduler, executors: Vec::new(), redis, folder }
@@ -101,30 +137,55 @@ impl Cluster {
 
     /// The same, with schedulers at the given addresses.
     pub fn add_executor_at(&mut self, addresses: &str, id: &str, size: Size<'_>, arguments: &[&str]) {
-        let folder = tools::folder();
-        let environment =
+        self.add_executor_in(Place { schedulers: Some(addresses), ..Place::default() }, id, size, arguments);
+    }
+
+    /// The same, in a place of its own.
+    pub fn add_executor_in(&mut self, place: Place<'_>, id: &str, size: Size<'_>, arguments: &[&str]) {
+        let mut executor = self.executor_in(place, id, size, arguments);
+        executor.process.line("ready role=executor");
+        self.executors.push(executor);
+    }
+
+    /// Starts an executor that is not waited for, and is not one of the cluster's own.
+    pub fn executor_in(&self, place: Place<'_>, id: &str, size: Size<'_>, arguments: &[&str]) -> Executor {
+        let (folder, made) = match place.folder {
+            Some(folder) => (folder.to_owned(), None),
+            None => {
+                let made = tools::folder();
+                (made.path().to_owned(), Some(made))
+            }
+        };
+        let sizes =
             [("EXECUTOR_CPUS", size.cpus), ("EXECUTOR_MEMORY", size.memory), ("EXECUTOR_GPUS", size.gpus)];
-        let environment = environment.into_iter().filter(|(_, value)| !value.is_empty());
+        let sizes = sizes.into_iter().filter(|(_, value)| !value.is_empty());
+        let addresses = place.schedulers.unwrap_or(&self.scheduler.grpc);
         let mut all =
             vec!["executor", "--schedulers", addresses, "--cluster", &self.name, "--safety-interval", "1h"];
         all.extend(arguments);
-        let environment: Vec<(String, String)> =
-            environment.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        let arguments: Vec<String> = all.into_iter().map(str::to_owned).collect();
-        let process = executor_process(id, folder.path(), &environment, &arguments);
-        self.executors.push(Executor { process, id: id.to_owned(), folder, environment, arguments });
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+        let environment = sizes.chain(place.environment.iter().copied());
+        let start = Start {
+            id: id.to_owned(),
+            folder,
+            environment: environment.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            under: owned(place.under),
+            arguments: owned(&all),
+        };
+        Executor { process: start.begin(), id: id.to_owned(), start, _made: made }
     }
 
     /// Kills an executor's process with SIGKILL and starts it again on the same folder.
     pub fn restart_executor(&mut self, index: usize) {
+        self.start_executor(index);
+        self.executors[index].process.line("ready role=executor");
+    }
+
+    /// The same, without a wait until it is registered.
+    pub fn start_executor(&mut self, index: usize) {
         let executor = &mut self.executors[index];
         executor.process.kill();
-        executor.process = executor_process(
-            &executor.id,
-            executor.folder.path(),
-            &executor.environment,
-            &executor.arguments,
-        );
+        executor.process = executor.start.begin();
     }
 
     /// Stops the first scheduler and starts it again on the same ports' choice.
@@ -218,11 +279,14 @@ pub fn id_of(job: &Value) -> String {
 
 fn scheduler(cluster: &str, id: &str, redis: &Redis, folder: &Path, arguments: &[&str]) -> Scheduler {
     let mut command = Command::new(tools::berth());
-    command.args(["scheduler", "--cluster", cluster, "--id", id, "--redis-url", &redis.url()]);
+    command.args(["scheduler", "--cluster", cluster, "--id", id]);
     let given = |flag: &str| arguments.contains(&flag);
-    for (flag, value) in
-        [("--grpc-listen", "127.0.0.1:0"), ("--http-listen", "127.0.0.1:0"), ("--safety-interval", "1h")]
-    {
+    for (flag, value) in [
+        ("--redis-url", redis.url().as_str()),
+        ("--grpc-listen", "127.0.0.1:0"),
+        ("--http-listen", "127.0.0.1:0"),
+        ("--safety-interval", "1h"),
+    ] {
         if !given(flag) {
             command.args([flag, value]);
         }
@@ -231,20 +295,6 @@ fn scheduler(cluster: &str, id: &str, redis: &Redis, folder: &Path, arguments: &
     let mut process = Process::start(id, &mut command);
     let ready = process.line("ready role=scheduler");
     Scheduler { grpc: field(&ready, "grpc"), http: field(&ready, "http"), process }
-}
-
-fn executor_process(
-    id: &str,
-    folder: &Path,
-    environment: &[(String, String)],
-    arguments: &[String],
-) -> Process {
-    let mut command = Command::new(tools::berth());
-    command.args(arguments).args(["--data-dir", &folder.display().to_string()]).env("EXECUTOR_ID", id);
-    command.envs(environment.iter().map(|(k, v)| (k, v)));
-    let mut process = Process::start(id, &mut command);
-    process.line("ready role=executor");
-    process
 }
 
 /// Reads `name=value` from a ready line.

@@ -38,14 +38,27 @@ pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]
 
 /// Posts JSON to a server that may be killed meanwhile; gives the answer if it came as a whole.
 pub fn post_if_served(address: &str, path: &str, body: &Value) -> Option<Answer> {
+    request_if_served(address, "POST", path, &[], body.to_string().as_bytes())
+}
+
+/// Sends a request to a server that may be out of reach; gives the answer if it came as a whole, JSON
+/// and all.
+pub fn request_if_served(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(90))).ok()?;
-    let body = body.to_string();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
     stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
     let mut all = Vec::new();
     stream.read_to_end(&mut all).ok()?;
     let whole = all.windows(4).any(|window| window == b"\r\n\r\n");

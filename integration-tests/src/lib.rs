@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod dev;
 pub mod docker;
+pub mod door;
 pub mod engine;
 pub mod failpoints;
 pub mod http;

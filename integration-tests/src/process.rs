@@ -105,6 +105,13 @@ impl Process {
         status.map(|status| status.code())
     }
 
+    /// Sends a signal by name, unless it has ended.
+    pub fn signal_if_there(&mut self, signal: &str) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.signal(signal);
+        }
+    }
+
     /// Waits for its end; gives its exit code.
     pub fn ended(&mut self, patience: Duration) -> Option<i32> {
         let what = format!("{} ends", self.name);

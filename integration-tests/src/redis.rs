@@ -58,6 +58,16 @@ impl Redis {
         }
     }
 
+    /// Sends the server a signal by name.
+    pub fn signal(&self, signal: &str) {
+        self.process.as_ref().expect("the server runs").signal(signal);
+    }
+
+    /// Where it is, host:port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// The URL clients use.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)

@@ -118,7 +118,7 @@ impl<'a> Liveness<'a> {
         self.suspicions.retain(|id, _| expired.iter().any(|executor| executor.id == *id));
         let patience = self.context.config.lost_after.saturating_sub(self.context.config.lease);
         let mut due = Vec::new();
-        for executor in expired {
+        for executor in &expired {
             let seen = Suspicion {
                 session: executor.session.clone(),
                 expiry_ms: executor.lease_expiry_ms,
@@ -131,23 +131,29 @@ impl<'a> Liveness<'a> {
             if (&suspicion.session, suspicion.expiry_ms) != (&seen.session, seen.expiry_ms) {
                 *suspicion = seen;
             } else if suspicion.since.elapsed() >= patience {
-                due.push(executor.clone());
+                due.push((*executor).clone());
             }
         }
-        if Instant::now() < self.quiet_until || self.frozen(due.len(), living.len()) {
+        if due.is_empty() || Instant::now() < self.quiet_until || self.frozen(expired.len(), living.len()) {
             Vec::new()
         } else {
             due
         }
     }
 
-    fn frozen(&mut self, due: usize, living: usize) -> bool {
-        if due < FREEZE_LEAST || due * 100 <= living * FREEZE_PERCENT {
+    /// Counts all that are out of touch: of those that were cut off together, the verdicts fall due one
+    /// after the other, as their last heartbeats came.
+    fn frozen(&mut self, silent: usize, living: usize) -> bool {
+        if silent < FREEZE_LEAST || silent * 100 <= living * FREEZE_PERCENT {
             self.frozen_since = None;
             return false;
         }
         let since = *self.frozen_since.get_or_insert_with(|| {
-            tracing::error!(due, living, "too many executors are out of touch at once; verdicts are frozen");
+            tracing::error!(
+                silent,
+                living,
+                "too many executors are out of touch at once; verdicts are frozen"
+            );
             Instant::now()
         });
         since.elapsed() < FREEZE_FOR

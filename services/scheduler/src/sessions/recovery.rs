@@ -37,11 +37,13 @@ pub(super) async fn recover(
     executor: &Executor,
 ) -> Result<(), Problem> {
     let held = held(context, request);
+    // What has ended makes room for what runs.
     for held in held.chunks(MAX_READ) {
-        let ids: Vec<JobId> = held.iter().map(|held| held.attempt.job.clone()).collect();
-        let jobs = context.store.jobs(&ids).await.map_err(|e| context.problem(&e))?;
-        let mut jobs: BTreeMap<JobId, Job> =
-            jobs.into_iter().flatten().map(|job| (job.id.clone(), job)).collect();
+        let jobs = jobs_of(context, held).await?;
+        commit(context, executor, ends(context, executor, held, &jobs)).await?;
+    }
+    for held in held.chunks(MAX_READ) {
+        let mut jobs = jobs_of(context, held).await?;
         let newer = held.iter().filter_map(|held| {
             let job = jobs.get(&held.attempt.job)?;
             let event = Event::Recovered {
@@ -58,15 +60,26 @@ pub(super) async fn recover(
                 "an attempt that the store had lost was recovered from its executor");
             jobs.insert(job.id.clone(), job);
         }
-        let ended = held.iter().filter_map(|held| {
-            let job = jobs.get(&held.attempt.job)?;
-            let ours = job.executor.as_ref() == Some(&executor.id);
-            let end = held.end.clone().filter(|_| ours)?;
-            apply(job, Event::Ended(end), context.clock.now_ms()).ok()
-        });
-        commit(context, executor, ended.collect()).await?;
+        commit(context, executor, ends(context, executor, held, &jobs)).await?;
     }
     Ok(())
+}
+
+async fn jobs_of(context: &Context, held: &[Held]) -> Result<BTreeMap<JobId, Job>, Problem> {
+    let ids: Vec<JobId> = held.iter().map(|held| held.attempt.job.clone()).collect();
+    let jobs = context.store.jobs(&ids).await.map_err(|e| context.problem(&e))?;
+    Ok(jobs.into_iter().flatten().map(|job| (job.id.clone(), job)).collect())
+}
+
+/// The records of jobs whose current attempt has ended on the executor.
+fn ends(context: &Context, executor: &Executor, held: &[Held], jobs: &BTreeMap<JobId, Job>) -> Vec<Job> {
+    let ended = held.iter().filter_map(|held| {
+        let job = jobs.get(&held.attempt.job)?;
+        let ours = job.executor.as_ref() == Some(&executor.id);
+        let end = held.end.clone().filter(|_| ours)?;
+        apply(job, Event::Ended(end), context.clock.now_ms()).ok()
+    });
+    ended.collect()
 }
 
 fn held(context: &Context, request: &v1::RegisterRequest) -> Vec<Held> {

@@ -15,6 +15,7 @@ use berth_domain::resources::{GpuDevice, Reserved};
 use berth_store::{Call, Conflict, Mutation, Verdict};
 
 use super::recovery;
+use super::registry::Registered;
 use crate::app::Connect;
 use crate::context::Context;
 use crate::entropy::random_name;
@@ -36,6 +37,9 @@ pub async fn register(
     peer: String,
 ) -> Result<v1::RegisterResponse, Problem> {
     let candidate = candidate(context, &request, peer)?;
+    // Read first: all that the inventory is compared with is at least as new.
+    let meta = context.store.meta().await.map_err(|e| context.problem(&e))?;
+    let generation = meta.position.generation;
     for _ in 0..TRIES {
         let known = context.store.executors().await.map_err(|e| context.problem(&e))?;
         check_devices(context, &known, &candidate)?;
@@ -44,6 +48,10 @@ pub async fn register(
         let mut next = candidate.clone();
         if let Some(known) = known {
             next.revision = known.revision;
+            if is_same_process(&known, &candidate) {
+                // It has been there all along; what it was told before a new generation still counts.
+                next.register_time_ms = known.register_time_ms;
+            }
             // A drain outlives a restart; a verdict does not outlive the executor's return.
             if known.state == ExecutorState::Draining {
                 next.state = ExecutorState::Draining;
@@ -59,7 +67,7 @@ pub async fn register(
             Some(Verdict::Applied(_)) => {
                 tracing::info!(executor_id = %next.id, peer = %next.peer_address, "executor registered");
                 recovery::recover(context, &request, &next).await?;
-                return respond(context, &request, next).await;
+                return respond(context, &request, next, generation).await;
             }
             Some(Verdict::Conflict(Conflict::Revision(_) | Conflict::Missing)) => {}
             Some(Verdict::Conflict(conflict)) => return Err(Problem::Internal(conflict.to_string())),
@@ -145,10 +153,11 @@ async fn check_free(
     if known.lease_expiry_ms <= context.clock.now_ms() {
         return Ok(());
     }
-    let same_process = !candidate.instance_id.is_empty() && known.instance_id == candidate.instance_id;
     let same_node = !candidate.node_id.is_empty() && known.node_id == candidate.node_id;
     let rebooted = known.boot_id != candidate.boot_id;
-    if same_process || (same_node && (rebooted || !is_open(context, connect, known, session).await)) {
+    if is_same_process(known, candidate)
+        || (same_node && (rebooted || !is_open(context, connect, known, session).await))
+    {
         return Ok(());
     }
     let copy = if same_node { " Both run on the same data folder, or on a copy of it." } else { "" };
@@ -160,6 +169,10 @@ async fn check_free(
             host_of(&known.peer_address)
         ),
     })
+}
+
+fn is_same_process(known: &Executor, candidate: &Executor) -> bool {
+    !candidate.instance_id.is_empty() && known.instance_id == candidate.instance_id
 }
 
 /// Says whether the replica that holds a session has its stream open. One that does not answer holds
@@ -212,6 +225,7 @@ async fn respond(
     context: &Context,
     request: &v1::RegisterRequest,
     executor: Executor,
+    generation: u64,
 ) -> Result<v1::RegisterResponse, Problem> {
     let running: Vec<AttemptRef> =
         request.running.iter().filter_map(|running| attempt_from_wire(running.r#ref.as_ref()).ok()).collect();
@@ -226,7 +240,7 @@ async fn respond(
     let in_hand = request.running.iter().filter(|running| running.spec_known);
     let in_hand = in_hand.filter_map(|running| attempt_from_wire(running.r#ref.as_ref()).ok()).collect();
     if let Some(session) = &executor.session {
-        context.sessions.note_in_hand(&executor.id, session, in_hand);
+        context.sessions.note_registered(&executor.id, session, Registered { generation, in_hand });
     }
     let milliseconds = |duration: Duration| {
         berth_api::convert::duration(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
@@ -236,7 +250,7 @@ async fn respond(
         heartbeat_interval: Some(milliseconds(context.config.heartbeat_interval)),
         lease_duration: Some(milliseconds(context.config.lease)),
         stop: stop.map(|(attempt, _)| attempt_to_wire(attempt)).collect(),
-        generation: context.with_image(|image| berth_api::convert::signed(image.position.generation)),
+        generation: berth_api::convert::signed(generation),
         cluster_id: context.config.cluster.clone(),
     })
 }

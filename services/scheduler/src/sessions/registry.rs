@@ -27,9 +27,18 @@ struct Handle {
 #[derive(Debug, Default)]
 struct State {
     sessions: BTreeMap<ExecutorId, Handle>,
-    /// What executors that have registered here, and not opened their session yet, have in hand.
-    in_hand: BTreeMap<ExecutorId, (SessionId, BTreeSet<AttemptRef>)>,
+    /// Executors that have registered here, and not opened their session yet.
+    registered: BTreeMap<ExecutorId, (SessionId, Registered)>,
     uploads: BTreeMap<String, LogSink>,
+}
+
+/// What a registration says about the session that follows it.
+#[derive(Debug, Default)]
+pub struct Registered {
+    /// The store's generation that the executor's inventory was compared with.
+    pub generation: u64,
+    /// Attempts whose specs the executor has.
+    pub in_hand: BTreeSet<AttemptRef>,
 }
 
 /// The sessions this replica holds.
@@ -71,15 +80,15 @@ impl Sessions {
         self.state().sessions.get(executor).is_some_and(|handle| handle.session == *session)
     }
 
-    /// Takes note of the attempts whose specs an executor has, for the session it is about to open.
-    pub fn note_in_hand(&self, executor: &ExecutorId, session: &SessionId, attempts: BTreeSet<AttemptRef>) {
-        self.state().in_hand.insert(executor.clone(), (session.clone(), attempts));
+    /// Takes note of a registration, for the session that the executor is about to open.
+    pub fn note_registered(&self, executor: &ExecutorId, session: &SessionId, registered: Registered) {
+        self.state().registered.insert(executor.clone(), (session.clone(), registered));
     }
 
     /// Takes what was noted for a session; nothing where it was registered elsewhere.
-    pub fn take_in_hand(&self, executor: &ExecutorId, session: &SessionId) -> BTreeSet<AttemptRef> {
-        let noted = self.state().in_hand.remove(executor);
-        noted.filter(|(of, _)| of == session).map(|(_, attempts)| attempts).unwrap_or_default()
+    pub fn take_registered(&self, executor: &ExecutorId, session: &SessionId) -> Option<Registered> {
+        let noted = self.state().registered.remove(executor);
+        noted.filter(|(of, _)| of == session).map(|(_, registered)| registered)
     }
 
     /// Takes note of where an attempt is.

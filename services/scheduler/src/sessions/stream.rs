@@ -21,6 +21,7 @@ use tonic::Status;
 use super::assignments::{Assignments, At, Forgotten};
 use super::condition;
 use super::leases::LeaseClient;
+use super::registry::Registered;
 use super::reports::{ReportError, commit_reports};
 use crate::context::{Context, stopping};
 use crate::feed::FeedEvent;
@@ -57,6 +58,8 @@ struct Session {
     session: SessionId,
     leases: LeaseClient,
     out: mpsc::Sender<Result<v1::SessionResponse, Status>>,
+    /// The store's generation that the executor's inventory was compared with.
+    generation: u64,
     assignments: Assignments,
     /// Assignment messages that wait for room on the way down, oldest first.
     outgoing: VecDeque<v1::SessionResponse>,
@@ -83,14 +86,23 @@ pub async fn serve(
     };
     let known = identify(&context, &first.session_id).await?;
     let (executor, session) = (known.id, SessionId::trusted(first.session_id.as_str()));
+    let registered = match context.sessions.take_registered(&executor, &session) {
+        Some(registered) => registered,
+        // Registered elsewhere, a moment ago.
+        None => {
+            let meta = context.store.meta().await.map_err(|e| context.problem(&e))?;
+            Registered { generation: meta.position.generation, ..Registered::default() }
+        }
+    };
     let (out, stream) = mpsc::channel(OUTBOUND);
-    let assignments = Assignments::new(context.sessions.take_in_hand(&executor, &session));
+    let assignments = Assignments::new(registered.in_hand);
     let task = Session {
         context,
         executor,
         session,
         leases,
         out,
+        generation: registered.generation,
         assignments,
         outgoing: VecDeque::new(),
         whole_at: Position::default(),
@@ -409,6 +421,12 @@ impl Session {
         // What is read after this is at least as new as the stamp says, whatever this replica's
         // image shows; an executor that has heard more from another replica would not take less.
         let meta = self.context.store.meta().await.map_err(End::Store)?;
+        if meta.position.generation != self.generation {
+            // The store may have lost what the executor runs: it is asked before it is told.
+            tracing::info!(executor_id = %self.executor, generation = meta.position.generation,
+                "the store began a new generation; the executor is asked for its inventory");
+            return Err(End::Over);
+        }
         self.whole_at = meta.position;
         let jobs = self.assigned().await.map_err(End::Store)?;
         self.assignments.whole(&jobs);

@@ -23,6 +23,7 @@ use tonic::service::Routes;
 use tonic::{Code, Streaming};
 
 mod deaf;
+mod recovery;
 mod registration;
 
 const MIB: i64 = 1 << 20;

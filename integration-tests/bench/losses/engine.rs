@@ -1,0 +1,272 @@
+//! A Docker Engine of the recipe's own that is killed, stopped, and stuck. It lives in a network namespace
+//! of its own: the machine's engine, and its bridge, are left alone.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use berth_integration_tests::cluster::{Cluster, Place, id_of, job};
+use berth_integration_tests::process::Process;
+use berth_integration_tests::wait::{until, until_within};
+use berth_integration_tests::{docker, tools};
+use serde_json::{Value, json};
+
+use crate::Row;
+use crate::support::{CLOCKS, SIZE, UNTIL_LET_GO, end_of, executor_is, held, patient, signal, stays, with};
+
+/// What happens to the engine itself.
+pub const ROWS: &[Row] = &[
+    Row::rooted(
+        "dockerd-killed-live-restore",
+        "kill -9 of a dockerd with --live-restore, started again",
+        live_restore,
+    ),
+    Row::rooted("dockerd-killed", "kill -9 of a dockerd without --live-restore, started again", killed),
+    Row::rooted("dockerd-hangs", "SIGSTOP of a dockerd for 20 s under running and waiting jobs", hangs),
+    Row::rooted("container-stuck", "SIGSTOP of one container's shim while others start and end", stuck),
+    Row::rooted("bridge-missing", "jobs on a bridge, given to an engine that has none", no_bridge),
+];
+
+/// A dockerd of the recipe's own.
+struct Engine {
+    process: Process,
+    folder: tempfile::TempDir,
+    namespace: String,
+    options: Vec<String>,
+}
+
+impl Engine {
+    fn start(options: &[&str]) -> Self {
+        let namespace = tools::unique("losses");
+        let made = Command::new("ip").args(["netns", "add", &namespace]).status().expect("ip runs");
+        assert!(made.success(), "a network namespace can be made");
+        let folder = tools::folder();
+        std::fs::write(folder.path().join("daemon.json"), "{}").expect("a file can be written");
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let process = begin(folder.path(), &namespace, &options);
+        let engine = Self { process, folder, namespace, options };
+        engine.answers();
+        let image = engine.folder.path().join("image.tar").display().to_string();
+        docker::docker_ok(&["save", "-o", &image, docker::IMAGE]);
+        engine.docker_ok(&["load", "-i", &image]);
+        engine
+    }
+
+    fn host(&self) -> String {
+        format!("unix://{}/docker.sock", self.folder.path().display())
+    }
+
+    fn docker(&self, arguments: &[&str]) -> std::process::Output {
+        let host = self.host();
+        docker::docker(&[&["-H", host.as_str()], arguments].concat())
+    }
+
+    fn docker_ok(&self, arguments: &[&str]) -> String {
+        let output = self.docker(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn answers(&self) {
+        until("the engine answers", || self.docker(&["version"]).status.success().then_some(()));
+    }
+
+    fn again(&mut self) {
+        self.process = begin(self.folder.path(), &self.namespace, &self.options);
+        self.answers();
+    }
+
+    /// The one container of a job.
+    fn container_of(&self, id: &str) -> String {
+        let filter = format!("label=berth.job={id}");
+        self.docker_ok(&["ps", "-aq", "--no-trunc", "--filter", &filter])
+            .lines()
+            .next()
+            .expect("one")
+            .to_owned()
+    }
+
+    fn starts_of(&self, id: &str) -> usize {
+        self.docker_ok(&["ps", "-aq", "--filter", &format!("label=berth.job={id}")]).lines().count()
+    }
+
+    fn let_go(&self, container: &str) {
+        let file = self.folder.path().join("go");
+        std::fs::write(&file, "").expect("a file can be written");
+        self.docker_ok(&["cp", &file.display().to_string(), &format!("{container}:/tmp/go")]);
+    }
+
+    fn pid_of(&self, container: &str) -> u32 {
+        self.docker_ok(&["inspect", "-f", "{{.State.Pid}}", container]).parse().expect("a process id")
+    }
+
+    /// An executor on this engine.
+    fn executor(&self, cluster: &mut Cluster, id: &str) {
+        let host = self.host();
+        let place = Place { environment: &[("DOCKER_HOST", host.as_str())], ..Place::default() };
+        cluster.add_executor_in(place, id, SIZE, &[]);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.process.signal_if_there("CONT");
+        let left = self.docker(&["ps", "-aq"]).stdout;
+        for container in String::from_utf8_lossy(&left).lines() {
+            self.docker(&["rm", "-f", container]);
+        }
+        self.process.signal_if_there("TERM");
+        self.process.ended(Duration::from_secs(30));
+        // Of a dockerd that could not end in order, its containerd is left.
+        if let Ok(pid) = std::fs::read_to_string(self.folder.path().join("exec/containerd/containerd.pid")) {
+            let _ = Command::new("kill").args(["-9", pid.trim()]).status();
+        }
+        // What it leaves mounted would keep its folder from being removed.
+        let _ = Command::new("sh")
+            .args(["-c", "grep \" $0/\" /proc/mounts | cut -d' ' -f2 | xargs -r umount -l"])
+            .arg(self.folder.path())
+            .status();
+        let _ = Command::new("ip").args(["netns", "del", &self.namespace]).status();
+    }
+}
+
+fn begin(folder: &Path, namespace: &str, options: &[String]) -> Process {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{namespace}")).arg("dockerd");
+    command.args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")]);
+    command.args(["--config-file", &at("daemon.json"), "-H", &format!("unix://{}", at("docker.sock"))]);
+    command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false"]);
+    command.args(["--containerd-namespace", namespace]);
+    command.args(["--containerd-plugins-namespace", &format!("{namespace}-plugins")]);
+    command.args(["--storage-driver", "fuse-overlayfs"]).args(options);
+    Process::start("dockerd", &mut command)
+}
+
+fn cluster_on(engine: &Engine) -> Cluster {
+    let mut cluster = Cluster::start_with(&CLOCKS);
+    engine.executor(&mut cluster, "executor-1");
+    cluster
+}
+
+/// Submits a job and waits until it runs; gives its id and container.
+fn running(cluster: &Cluster, engine: &Engine, body: &Value) -> (String, String) {
+    let id = id_of(&cluster.submit(body));
+    cluster.reaches(&id, &["RUNNING"]);
+    let container = engine.container_of(&id);
+    (id, container)
+}
+
+fn live_restore() -> String {
+    let mut engine = Engine::start(&["--live-restore"]);
+    let cluster = cluster_on(&engine);
+    let (fail, fail_box) = running(&cluster, &engine, &held("FAIL"));
+    let (retry, retry_box) = running(&cluster, &engine, &held("RETRY"));
+    engine.process.kill();
+    executor_is(&cluster, "executor-1", "NOT_READY", Duration::from_secs(20));
+    stays("no job is judged", Duration::from_secs(2), || {
+        cluster.job(&fail)["state"] == "RUNNING" && cluster.job(&retry)["state"] == "RUNNING"
+    });
+    engine.again();
+    executor_is(&cluster, "executor-1", "ACTIVE", Duration::from_secs(20));
+    for (id, container) in [(&fail, &fail_box), (&retry, &retry_box)] {
+        engine.let_go(container);
+        assert_eq!(end_of(&cluster.ended(id)), ("FAILED".into(), 7, 1));
+        assert_eq!(engine.starts_of(id), 1);
+    }
+    "NOT_READY, no job judged, ACTIVE again; both containers ran on to their 7, one start each".to_owned()
+}
+
+fn killed() -> String {
+    let mut engine = Engine::start(&[]);
+    let cluster = cluster_on(&engine);
+    let line = format!("[ \"$BERTH_ATTEMPT\" != 1 ] && exit 8; {UNTIL_LET_GO}");
+    let (fail, _) = running(&cluster, &engine, &with(job(&["sh", "-c", &line]), "FAIL"));
+    let (retry, _) = running(&cluster, &engine, &with(job(&["sh", "-c", &line]), "RETRY"));
+    engine.process.kill();
+    executor_is(&cluster, "executor-1", "NOT_READY", Duration::from_secs(20));
+    engine.again();
+    executor_is(&cluster, "executor-1", "ACTIVE", Duration::from_secs(20));
+    // Such an engine stops at its start what ran: the codes that it gives say nothing of the jobs.
+    let again = cluster.ended(&retry);
+    assert_eq!(end_of(&again), ("FAILED".into(), 8, 2), "an infrastructure retry: {again}");
+    let once = cluster.ended(&fail);
+    assert_eq!(
+        (&once["state"], &once["endReason"], &once["attempt"]),
+        (&json!("FAILED"), &json!("EXECUTOR_FAULT"), &json!(1)),
+        "{once}"
+    );
+    format!("retry ran again and ended with its own 8; fail ended once: {}", once["message"])
+}
+
+fn hangs() -> String {
+    let engine = Engine::start(&[]);
+    let cluster = cluster_on(&engine);
+    let (id, container) = running(&cluster, &engine, &held("FAIL"));
+    engine.process.signal("STOP");
+    let began = Instant::now();
+    executor_is(&cluster, "executor-1", "NOT_READY", Duration::from_secs(20));
+    let noticed = began.elapsed();
+    let waiting = id_of(&cluster.submit(&patient(&["sh", "-c", "exit 5"])));
+    stays("no job is judged and none is given", Duration::from_secs(20).saturating_sub(noticed), || {
+        cluster.job(&id)["state"] == "RUNNING" && cluster.job(&waiting)["state"] == "PENDING"
+    });
+    engine.process.signal("CONT");
+    executor_is(&cluster, "executor-1", "ACTIVE", Duration::from_secs(20));
+    assert_eq!(cluster.ended(&waiting)["exitCode"], 5);
+    engine.let_go(&container);
+    assert_eq!(end_of(&cluster.ended(&id)), ("FAILED".into(), 7, 1));
+    format!(
+        "NOT_READY after {} ms; no job judged in 20 s; then all went on to their own ends",
+        noticed.as_millis()
+    )
+}
+
+fn parent_of(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("it has a parent");
+    line.trim().parse().expect("a process id")
+}
+
+fn stuck() -> String {
+    let engine = Engine::start(&[]);
+    let cluster = cluster_on(&engine);
+    let (stuck, container) = running(&cluster, &engine, &held("RETRY"));
+    let shim = parent_of(engine.pid_of(&container));
+    signal(shim, "STOP");
+    crate::support::abort(&cluster, &stuck, json!({ "gracePeriod": "0s" }));
+    let began = Instant::now();
+    let others: Vec<String> =
+        (0..6).map(|_| id_of(&cluster.submit(&patient(&["sh", "-c", "exit 5"])))).collect();
+    let all = others.iter().all(|id| cluster.ended_within(Duration::from_secs(30), id)["exitCode"] == 5);
+    let took = began.elapsed();
+    let state = cluster.executor("executor-1")["state"].clone();
+    signal(shim, "CONT");
+    assert!(all, "the others end");
+    assert_eq!(state, "ACTIVE", "one stuck container does not fail the node");
+    assert_eq!(cluster.ended(&stuck)["state"], "ABORTED");
+    format!(
+        "six others ended with their 5 within {} ms; the executor stayed ACTIVE; the stuck one ended ABORTED",
+        took.as_millis()
+    )
+}
+
+fn no_bridge() -> String {
+    let engine = Engine::start(&[]);
+    let mut cluster = cluster_on(&engine);
+    let mut body = patient(&["sh", "-c", "exit 5"]);
+    body["network"] = json!("bridge");
+    let id = id_of(&cluster.submit(&body));
+    let told = until_within(Duration::from_secs(60), "the job says what is wrong", || {
+        let job = cluster.job(&id);
+        let message = job["message"].as_str().unwrap_or_default().to_owned();
+        let attempt = job["attempt"].as_i64().unwrap_or_default();
+        assert!(job["endReason"].as_str() != Some("EXIT_CODE"), "never the job's own failure: {job}");
+        (attempt >= 1 && !message.is_empty()).then_some(message)
+    });
+    // An executor whose engine has a bridge takes it in the end.
+    cluster.add_executor("executor-2", SIZE, &[]);
+    let ended = cluster.ended_within(Duration::from_secs(90), &id);
+    assert_eq!((&ended["exitCode"], &ended["executorId"]), (&json!(5), &json!("executor-2")), "{ended}");
+    format!("an infrastructure retry ({told}); it ended with its 5 on an engine that has a bridge")
+}
