@@ -46,7 +46,10 @@ impl Reconciler {
             let new = attempt.order.is_none() && attempt.end.is_none();
             attempt.order(order);
             if new {
-                self.steps.parts.capture.store.expect(&key);
+                // Output that is captured already is whole, and nothing more of it is to be expected.
+                if attempt.captured.is_none() {
+                    self.steps.parts.capture.store.expect(&key);
+                }
                 let phase = Phase::Accepted;
                 let progress = Progress { attempt: key.clone(), phase, pulled_bytes: 0, total_bytes: 0 };
                 let _ = self.steps.parts.progress.try_send(progress);
