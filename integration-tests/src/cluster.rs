@@ -156,7 +156,8 @@ impl Cluster {
                 (made.path().to_owned(), Some(made))
             }
         };
-        let sizes = [("EXECUTOR_CPUS", size.cpus), ("EXECUTOR_MEMORY", size.memory), ("EXECUTOR_GPUS", size.gpus)];
+        let sizes =
+            [("EXECUTOR_CPUS", size.cpus), ("EXECUTOR_MEMORY", size.memory), ("EXECUTOR_GPUS", size.gpus)];
         let sizes = sizes.into_iter().filter(|(_, value)| !value.is_empty());
         let addresses = place.schedulers.unwrap_or(&self.scheduler.grpc);
         let mut all =

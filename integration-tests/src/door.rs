@@ -118,7 +118,8 @@ fn serve(client: TcpStream, state: &Arc<State>) {
         // What is sent in pieces must not wait for each other.
         let _ = stream.set_nodelay(true);
     }
-    let pairs = [(client.try_clone(), server.try_clone(), true), (server.try_clone(), client.try_clone(), false)];
+    let pairs =
+        [(client.try_clone(), server.try_clone(), true), (server.try_clone(), client.try_clone(), false)];
     for (from, to, up) in pairs {
         let (Ok(from), Ok(to)) = (from, to) else { return };
         let state = state.clone();

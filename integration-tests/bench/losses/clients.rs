@@ -14,7 +14,11 @@ use crate::support::{CLOCKS, patient};
 
 /// What happens to clients.
 pub const ROWS: &[Row] = &[
-    Row::new("client-retries-rest", "every 3rd answer lost; 30 submits repeated until answered, then once more", rest),
+    Row::new(
+        "client-retries-rest",
+        "every 3rd answer lost; 30 submits repeated until answered, then once more",
+        rest,
+    ),
     Row::new("client-retries-grpc", "the same over gRPC, every 5th piece of an answer lost", grpc),
 ];
 
@@ -81,7 +85,8 @@ fn grpc() -> String {
             tries += 1;
             assert!(tries < JOBS * 10, "answers come through");
             let asked = runtime.block_on(async {
-                let mut client = JobServiceClient::connect(format!("http://{}", door.address())).await.ok()?;
+                let mut client =
+                    JobServiceClient::connect(format!("http://{}", door.address())).await.ok()?;
                 client.submit_job(request.clone()).await.ok()?.into_inner().job
             });
             if let Some(job) = asked {

@@ -4,22 +4,36 @@ use std::time::{Duration, Instant};
 
 use berth_integration_tests::cluster::{Cluster, Place, id_of};
 use berth_integration_tests::engine::EngineDoor;
-use berth_integration_tests::{docker, tools};
 use berth_integration_tests::wait::{until, until_within};
+use berth_integration_tests::{docker, tools};
 use serde_json::{Value, json};
 
 use crate::Row;
-use crate::support::{
-    CLOCKS, SIZE, abort, end_of, executor_is, held, let_go, patient, running, runs, stays,
-};
+use crate::support::{CLOCKS, SIZE, abort, end_of, executor_is, held, let_go, patient, running, runs, stays};
 
 /// What happens to the way to the engine, and in containers.
 pub const ROWS: &[Row] = &[
-    Row::new("engine-out-of-reach", "the engine's socket closed under two running jobs, later opened", out_of_reach),
-    Row::new("container-ignores-term", "abort, with a grace of 2 s, of a container that ignores SIGTERM", ignores_term),
-    Row::new("container-out-of-memory", "more memory than the limit used in a child, and in the main process", out_of_memory),
+    Row::new(
+        "engine-out-of-reach",
+        "the engine's socket closed under two running jobs, later opened",
+        out_of_reach,
+    ),
+    Row::new(
+        "container-ignores-term",
+        "abort, with a grace of 2 s, of a container that ignores SIGTERM",
+        ignores_term,
+    ),
+    Row::new(
+        "container-out-of-memory",
+        "more memory than the limit used in a child, and in the main process",
+        out_of_memory,
+    ),
     Row::new("log-flood", "`yes` for 5 s", log_flood),
-    Row::new("double-executors", "a second process of a name, a copied folder, and two executors on one engine", doubles),
+    Row::new(
+        "double-executors",
+        "a second process of a name, a copied folder, and two executors on one engine",
+        doubles,
+    ),
 ];
 
 fn out_of_reach() -> String {
@@ -52,13 +66,15 @@ fn out_of_reach() -> String {
     let_go(&second_box);
     assert_eq!(end_of(&cluster.ended(&second)), ("FAILED".into(), 7, 1));
     drop(door);
-    "NOT_READY, no job judged, none given; then ACTIVE, and the end that nobody saw was told with its 7".to_owned()
+    "NOT_READY, no job judged, none given; then ACTIVE, and the end that nobody saw was told with its 7"
+        .to_owned()
 }
 
 fn ignores_term() -> String {
     let mut cluster = Cluster::start_with(&CLOCKS);
     cluster.add_executor("executor-1", SIZE, &[]);
-    let (id, container) = running(&cluster, &patient(&["sh", "-c", "trap '' TERM; while true; do sleep 0.1; done"]));
+    let (id, container) =
+        running(&cluster, &patient(&["sh", "-c", "trap '' TERM; while true; do sleep 0.1; done"]));
     let began = Instant::now();
     abort(&cluster, &id, json!({ "gracePeriod": "2s" }));
     until_within(Duration::from_secs(10), "the container is gone", || (!runs(&container)).then_some(()));
@@ -115,7 +131,10 @@ fn doubles() -> String {
     cluster.add_executor("executor-1", SIZE, &[]);
     cluster.add_executor("executor-2", SIZE, &[]);
     let mut ids: Vec<Value> = Vec::new();
-    let jobs: Vec<(String, String)> = (0..4).map(|_| running(&cluster, &held("FAIL"))).collect();
+    // Two jobs of this size fill an executor.
+    let mut body = held("FAIL");
+    body["cpus"] = json!(2);
+    let jobs: Vec<(String, String)> = (0..4).map(|_| running(&cluster, &body)).collect();
     let mut double = cluster.executor_in(Place::default(), "executor-1", SIZE, &[]);
     let refused = double.process.line_with("is already connected from");
     assert!(!refused.contains("on the same data folder"), "{refused}");
@@ -139,5 +158,9 @@ fn doubles() -> String {
     }
     ids.sort_by_key(Value::to_string);
     ids.dedup();
-    format!("both refused with what to do; the jobs of {} executors on one engine ran on to their 7", ids.len())
+    assert_eq!(ids, [json!("executor-1"), json!("executor-2")]);
+    format!(
+        "both refused with what to do; the jobs of {} executors on one engine ran on to their 7",
+        ids.len()
+    )
 }

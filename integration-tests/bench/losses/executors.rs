@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::Row;
 use crate::support::{
-    CLOCKS, LOST_AFTER, SIZE, end_of, executor_is, executor_state, held, let_go, patient, running, runs, stays,
-    stopped_within, twice,
+    CLOCKS, LOST_AFTER, SIZE, end_of, executor_is, executor_state, held, let_go, patient, running, runs,
+    stays, stopped_within, twice,
 };
 
 /// What happens to executors and to the network between them and the schedulers.
@@ -51,7 +51,8 @@ fn cut_off() -> String {
     for door in &doors {
         door.hold(true, true);
     }
-    let fenced = stopped_within(LOST_AFTER, "the fail job's container is stopped by its own executor", &fail_box);
+    let fenced =
+        stopped_within(LOST_AFTER, "the fail job's container is stopped by its own executor", &fail_box);
     assert_ne!(cluster.executor("executor-1")["state"], "LOST", "before the verdict");
     assert_eq!(cluster.job(&fail)["state"], "RUNNING");
     executor_is(&cluster, "executor-1", "LOST", LOST_AFTER * 2);
@@ -72,11 +73,17 @@ fn cut_off() -> String {
     assert_eq!(end_of(&cluster.ended(&hold)), ("FAILED".into(), 7, 1), "its own exit code");
     executor_is(&cluster, "executor-1", "ACTIVE", LOST_AFTER);
     assert_eq!(end_of(&cluster.job(&retry)), ("FAILED".into(), 8, 2), "a late end changes nothing");
-    assert_eq!((end_of(&cluster.job(&fail)).2, docker::containers_of(&fail).len()), (1, 1), "one start, ever");
+    assert_eq!(
+        (end_of(&cluster.job(&fail)).2, docker::containers_of(&fail).len()),
+        (1, 1),
+        "one start, ever"
+    );
     format!(
         "fail fenced after {} ms, verdict after {} ms, retry ran elsewhere by {} ms; hold ran on and told its 7; \
          the late 7 of the old attempt changed nothing",
-        fenced.as_millis(), verdict.as_millis(), elsewhere.as_millis()
+        fenced.as_millis(),
+        verdict.as_millis(),
+        elsewhere.as_millis()
     )
 }
 
@@ -104,11 +111,15 @@ fn killed() -> String {
     assert!(runs(&hold_box), "the hold job runs on");
     let_go(&hold_box);
     assert_eq!(end_of(&cluster.ended(&hold)), ("FAILED".into(), 7, 1));
-    assert_eq!((end_of(&cluster.job(&retry)), cluster.job(&fail)["state"].clone()), (end_of(&moved), failed["state"].clone()));
+    assert_eq!(
+        (end_of(&cluster.job(&retry)), cluster.job(&fail)["state"].clone()),
+        (end_of(&moved), failed["state"].clone())
+    );
     format!(
         "retry ended elsewhere {} ms after the kill; fail FAILED with {}; hold waited and told its 7; superseded \
          containers stopped on return",
-        elsewhere.as_millis(), failed["endReason"].as_str().unwrap_or_default()
+        elsewhere.as_millis(),
+        failed["endReason"].as_str().unwrap_or_default()
     )
 }
 
@@ -135,13 +146,23 @@ fn moves() -> String {
     two_executors(&mut cluster, &format!("{},{}", doors[0].address(), doors[1].address()));
     let (id, container) = running(&cluster, &held("FAIL"));
     let mut took = Vec::new();
-    for (name, up, down) in [("cut", false, false), ("both", true, true), ("up", true, false), ("down", false, true)] {
+    for (name, up, down) in
+        [("cut", false, false), ("both", true, true), ("up", true, false), ("down", false, true)]
+    {
         let from = used(&doors);
-        if name == "cut" { doors[from].cut() } else { doors[from].hold(up, down) }
+        if name == "cut" {
+            doors[from].cut()
+        } else {
+            doors[from].hold(up, down)
+        }
         let began = Instant::now();
         let before = doors[1 - from].carried();
         until_within(Duration::from_secs(15), &format!("it moves to the other replica ({name})"), || {
-            assert_ne!(executor_state(&cluster.scheduler.http, "executor-1").as_deref(), Some("LOST"), "{name}");
+            assert_ne!(
+                executor_state(&cluster.scheduler.http, "executor-1").as_deref(),
+                Some("LOST"),
+                "{name}"
+            );
             (doors[1 - from].carried() > before + 4).then_some(())
         });
         took.push(format!("{name} {} ms", began.elapsed().as_millis()));
@@ -169,7 +190,9 @@ fn freeze() -> String {
         executor.process.kill();
     }
     let states = |cluster: &Cluster| {
-        (1..=4).filter_map(|n| executor_state(&cluster.scheduler.http, &format!("executor-{n}"))).collect::<Vec<_>>()
+        (1..=4)
+            .filter_map(|n| executor_state(&cluster.scheduler.http, &format!("executor-{n}")))
+            .collect::<Vec<_>>()
     };
     stays("no executor is LOST", LOST_AFTER + Duration::from_secs(7), || {
         let states = states(&cluster);
@@ -183,5 +206,8 @@ fn freeze() -> String {
     executor_is(&cluster, "executor-3", "LOST", LOST_AFTER);
     let spoken = began.elapsed();
     assert_eq!(executor_state(&cluster.scheduler.http, "executor-1").as_deref(), Some("ACTIVE"));
-    format!("no verdict for lost_after and 7 s, an error in the log; with two back the third was LOST after {} ms", spoken.as_millis())
+    format!(
+        "no verdict for lost_after and 7 s, an error in the log; with two back the third was LOST after {} ms",
+        spoken.as_millis()
+    )
 }

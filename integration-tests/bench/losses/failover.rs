@@ -22,9 +22,17 @@ pub const ROWS: &[Row] = &[
         "replication stalls, jobs start, end and are submitted, the master dies, the lagging replica is promoted",
         lost_tail,
     ),
-    Row::new("redis-killed-under-load", "kill -9 of Redis three times while jobs are submitted and run", killed),
+    Row::new(
+        "redis-killed-under-load",
+        "kill -9 of Redis three times while jobs are submitted and run",
+        killed,
+    ),
     Row::new("redis-cut", "the connections to Redis cut for 5 s, then stalled for 5 s", cut),
-    Row::new("redis-read-only", "the master made a replica of nobody: every write is READONLY for 4 s", read_only),
+    Row::new(
+        "redis-read-only",
+        "the master made a replica of nobody: every write is READONLY for 4 s",
+        read_only,
+    ),
     Row::new("redis-slow", "SIGSTOP of Redis for 3 s while jobs run and are submitted", slow),
     Row::new("redis-full", "maxmemory set to what is used", full),
 ];
@@ -93,11 +101,12 @@ fn lost_tail() -> String {
 
     let address = cluster.scheduler.http.clone();
     let recovered = until("the running attempt that was lost is adopted", || {
-        read(&address, &late).filter(|job| job["state"] == "RUNNING")
+        let is_new = generation(&cluster.redis, &cluster.name) > before;
+        read(&address, &late).filter(|job| is_new && job["state"] == "RUNNING")
     });
     let after = generation(&cluster.redis, &cluster.name);
-    assert!(after > before, "the generation rises: {before} -> {after}");
-    let attempt = |job: &Value| (job["attempt"].clone(), job["attemptEpoch"].clone(), job["startTime"].clone());
+    let attempt =
+        |job: &Value| (job["attempt"].clone(), job["attemptEpoch"].clone(), job["startTime"].clone());
     assert_eq!(attempt(&recovered), attempt(&first));
     assert!(runs(&late_box), "it ran on");
     let told = ended_at(&address, &gate, Duration::from_secs(20));
@@ -107,20 +116,10 @@ fn lost_tail() -> String {
     });
     assert_eq!(read(&address, &tail), Some(Value::Null), "the job of the tail is unknown now");
 
-    // Room for those that wait; only jobs that may run twice may take it before lost_after is over.
+    // Room for those that wait.
     let_go(&late_box);
     assert_eq!(end_of(&ended_at(&address, &late, Duration::from_secs(20))), ("FAILED".into(), 7, 1));
-    let fresh = id_of(&http::post(&address, "/jobs", &patient(&["sh", "-c", "exit 3"])));
-    let fresh = ended_at(&address, &fresh, Duration::from_secs(10));
-    let quarantine_ms = u64::try_from(LOST_AFTER.as_millis()).expect("small");
-    assert!(start_ms(&fresh) < after + quarantine_ms, "a retry job starts at once");
-    let mut waited_ms = Vec::new();
-    for id in &waiting {
-        let job = ended_at(&address, id, Duration::from_secs(40));
-        assert_eq!(end_of(&job), ("FAILED".into(), 4, 1));
-        waited_ms.push(start_ms(&job).saturating_sub(after));
-    }
-    assert!(waited_ms.iter().all(|ms| *ms >= quarantine_ms), "started {waited_ms:?} ms after the fail-over");
+    let waited_ms = started_after(&address, after, &waiting);
     let old_box = docker::containers_of(&old).pop().expect("it still runs");
     let_go(&old_box);
     assert_eq!(end_of(&ended_at(&address, &old, Duration::from_secs(20))), ("FAILED".into(), 7, 1));
@@ -131,6 +130,23 @@ fn lost_tail() -> String {
         "generation {before} -> {after}; running attempt adopted, end told again, one start each; hold and fail \
          started {waited_ms:?} ms after the fail-over; lostTail 1, its container stopped"
     )
+}
+
+/// Holds that after a fail-over only jobs that may run twice start at once; gives how many milliseconds
+/// after it each of the others did.
+fn started_after(address: &str, failed_over_ms: u64, others: &[String]) -> Vec<u64> {
+    let fresh = id_of(&http::post(address, "/jobs", &patient(&["sh", "-c", "exit 3"])));
+    let fresh = ended_at(address, &fresh, Duration::from_secs(10));
+    let quarantine_ms = u64::try_from(LOST_AFTER.as_millis()).expect("small");
+    assert!(start_ms(&fresh) < failed_over_ms + quarantine_ms, "a retry job starts at once");
+    let mut waited_ms = Vec::new();
+    for id in others {
+        let job = ended_at(address, id, Duration::from_secs(40));
+        assert_eq!(end_of(&job), ("FAILED".into(), 4, 1));
+        waited_ms.push(start_ms(&job).saturating_sub(failed_over_ms));
+    }
+    assert!(waited_ms.iter().all(|ms| *ms >= quarantine_ms), "started {waited_ms:?} ms after the fail-over");
+    waited_ms
 }
 
 fn killed() -> String {
@@ -153,7 +169,10 @@ fn killed() -> String {
         assert_eq!(ended_at(&addresses[0], id, Duration::from_secs(60))["exitCode"], 5);
     }
     let resyncs = history.end().resyncs;
-    format!("{} jobs acknowledged, {repeats} submits repeated, {resyncs} new generations: all ended once", ids.len())
+    format!(
+        "{} jobs acknowledged, {repeats} submits repeated, {resyncs} new generations: all ended once",
+        ids.len()
+    )
 }
 
 /// Submits through a fault: every answer meanwhile must be one that says to come again.
@@ -169,7 +188,11 @@ fn cut() -> String {
     let (held_id, container) = running(&cluster, &held("RETRY"));
     let mut answers = Vec::new();
     for stalled in [false, true] {
-        if stalled { door.hold(true, true) } else { door.cut() }
+        if stalled {
+            door.hold(true, true)
+        } else {
+            door.cut()
+        }
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(5) {
             let answer = refused(&cluster.scheduler.http).expect("the replica answers");
@@ -179,14 +202,18 @@ fn cut() -> String {
         door.open();
         let job = until("submits are taken again", || {
             let body = patient(&["sh", "-c", "exit 5"]);
-            http::post_if_served(&cluster.scheduler.http, "/jobs", &body).filter(|answer| answer.status == 200)
+            http::post_if_served(&cluster.scheduler.http, "/jobs", &body)
+                .filter(|answer| answer.status == 200)
         });
         assert_eq!(cluster.ended(&id_of(&job.json()))["exitCode"], 5);
     }
     assert!(runs(&container), "the job ran on");
     let_go(&container);
     assert_eq!(end_of(&cluster.ended(&held_id)), ("FAILED".into(), 7, 1));
-    format!("{} submits answered 503 with Retry-After; taken again at once; the running job ended with 7", answers.len())
+    format!(
+        "{} submits answered 503 with Retry-After; taken again at once; the running job ended with 7",
+        answers.len()
+    )
 }
 
 fn read_only() -> String {
@@ -206,7 +233,9 @@ fn read_only() -> String {
     assert_eq!(end_of(&cluster.ended(&id)), ("FAILED".into(), 7, 1));
     let next = id_of(&cluster.submit(&patient(&["sh", "-c", "exit 5"])));
     assert_eq!(cluster.ended(&next)["exitCode"], 5);
-    format!("{answers} submits answered 503 with Retry-After; the job that ended meanwhile was told with its 7")
+    format!(
+        "{answers} submits answered 503 with Retry-After; the job that ended meanwhile was told with its 7"
+    )
 }
 
 fn slow() -> String {
@@ -228,7 +257,11 @@ fn slow() -> String {
     assert_eq!(cluster.ended(&next)["exitCode"], 5);
     let state = cluster.executor("executor-1")["state"].clone();
     assert_eq!(state, "ACTIVE");
-    format!("a submit answered {} after {} ms; the job that ended meanwhile was told with its 7", answer.0, waited.as_millis())
+    format!(
+        "a submit answered {} after {} ms; the job that ended meanwhile was told with its 7",
+        answer.0,
+        waited.as_millis()
+    )
 }
 
 fn full() -> String {
@@ -239,9 +272,8 @@ fn full() -> String {
     let info = cluster.redis.cli(&["INFO", "memory"]);
     let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("redis tells");
     cluster.redis.cli(&["CONFIG", "SET", "maxmemory", used.trim()]);
-    let shed = until("submits are shed", || {
-        refused(&cluster.scheduler.http).filter(|(status, _)| *status != 200)
-    });
+    let shed =
+        until("submits are shed", || refused(&cluster.scheduler.http).filter(|(status, _)| *status != 200));
     assert!(shed.1 && [429, 503].contains(&shed.0), "told when to come again: {shed:?}");
     let_go(&container);
     assert_eq!(end_of(&cluster.ended(&id)), ("FAILED".into(), 7, 1), "while it is full");
@@ -255,5 +287,8 @@ fn full() -> String {
         http::post_if_served(&cluster.scheduler.http, "/jobs", &body).filter(|answer| answer.status == 200)
     });
     assert_eq!(cluster.ended(&id_of(&next.json()))["exitCode"], 6);
-    format!("submits answered {} with Retry-After; a running and a pending job ended meanwhile; taken again after", shed.0)
+    format!(
+        "submits answered {} with Retry-After; a running and a pending job ended meanwhile; taken again after",
+        shed.0
+    )
 }

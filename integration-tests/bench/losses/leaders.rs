@@ -13,8 +13,16 @@ use crate::support::{CLOCKS, History, LOST_AFTER, Load, SIZE, ended_at, executor
 
 /// What happens to leaders.
 pub const ROWS: &[Row] = &[
-    Row::new("leader-killed-under-load", "kill -9 of the leader four times while jobs are submitted and start", killed),
-    Row::new("leader-paused", "SIGSTOP of the leader for 2 and for 10 lock TTLs under load, then SIGCONT", paused),
+    Row::new(
+        "leader-killed-under-load",
+        "kill -9 of the leader four times while jobs are submitted and start",
+        killed,
+    ),
+    Row::new(
+        "leader-paused",
+        "SIGSTOP of the leader for 2 and for 10 lock TTLs under load, then SIGCONT",
+        paused,
+    ),
     Row::new(
         "new-leader-judges-nobody",
         "kill -9 of the leader every 4 s, five times, with six executors alive",
@@ -104,7 +112,12 @@ fn paused() -> String {
     let mut seen = Vec::new();
     let pair = Pair::start(&mut cluster);
     for index in 1..=2 {
-        cluster.add_executor_at(&pair.grpc(), &format!("executor-{index}"), SIZE, &["--runtime", "simulated"]);
+        cluster.add_executor_at(
+            &pair.grpc(),
+            &format!("executor-{index}"),
+            SIZE,
+            &["--runtime", "simulated"],
+        );
     }
     let history = History::begin(&cluster);
     for ttls in [2, 10] {
@@ -123,7 +136,11 @@ fn paused() -> String {
         until("its TTLs are over", || (began.elapsed() > Duration::from_secs(ttls)).then_some(()));
         pair.replicas[leader].process.signal("CONT");
         load.goes_on(40);
-        assert_eq!(http::get(&other, "/stats")["leaderEpoch"].as_u64(), Some(new), "the one that is back follows");
+        assert_eq!(
+            http::get(&other, "/stats")["leaderEpoch"].as_u64(),
+            Some(new),
+            "the one that is back follows"
+        );
         let (ids, _) = load.end();
         for id in &ids {
             assert_eq!(ended_at(&other, id, Duration::from_secs(60))["exitCode"], 5);
@@ -138,11 +155,18 @@ fn judges_nobody() -> String {
     let mut cluster = Cluster::start_with(&CLOCKS);
     let mut pair = Pair::start(&mut cluster);
     for index in 1..=6 {
-        cluster.add_executor_at(&pair.grpc(), &format!("executor-{index}"), SIZE, &["--runtime", "simulated"]);
+        cluster.add_executor_at(
+            &pair.grpc(),
+            &format!("executor-{index}"),
+            SIZE,
+            &["--runtime", "simulated"],
+        );
     }
     let nobody_lost = |pair: &Pair| {
         pair.http().iter().all(|address| {
-            (1..=6).all(|n| executor_state(address, &format!("executor-{n}")).is_none_or(|state| state != "LOST"))
+            (1..=6).all(|n| {
+                executor_state(address, &format!("executor-{n}")).is_none_or(|state| state != "LOST")
+            })
         })
     };
     for _ in 0..5 {
@@ -153,9 +177,8 @@ fn judges_nobody() -> String {
         stays("no executor is LOST", Duration::from_secs(4), || nobody_lost(&pair));
     }
     stays("no executor is LOST", LOST_AFTER + Duration::from_secs(2), || nobody_lost(&pair));
-    let active = (1..=6).filter(|n| {
-        executor_state(pair.http()[0], &format!("executor-{n}")).as_deref() == Some("ACTIVE")
-    });
+    let active = (1..=6)
+        .filter(|n| executor_state(pair.http()[0], &format!("executor-{n}")).as_deref() == Some("ACTIVE"));
     assert_eq!(active.count(), 6);
     "five leaders killed; no executor LOST then or for lost_after after, all six ACTIVE".to_owned()
 }

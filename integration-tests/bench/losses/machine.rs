@@ -14,8 +14,16 @@ use crate::support::{CLOCKS, SIZE, UNTIL_LET_GO, end_of, held, let_go, patient, 
 
 /// What happens to machines.
 pub const ROWS: &[Row] = &[
-    Row::rooted("host-reboot", "another boot id at the executor's next start; containers ended with 0 and 255", reboot),
-    Row::rooted("disk-full", "the executor's file system filled while a job ends; room made later", disk_full),
+    Row::rooted(
+        "host-reboot",
+        "another boot id at the executor's next start; containers ended with 0 and 255",
+        reboot,
+    ),
+    Row::rooted(
+        "disk-full",
+        "the executor's file system filled while a job ends; room made later",
+        disk_full,
+    ),
 ];
 
 fn reboot() -> String {
@@ -45,8 +53,15 @@ fn reboot() -> String {
         assert_eq!(end_of(&ended), ("FAILED".into(), 8, 2), "run again, whatever the old code: {ended}");
     }
     let once = cluster.ended(&jobs[2].0);
-    assert_eq!((&once["state"], &once["endReason"], &once["attempt"]), (&json!("FAILED"), &json!("EXECUTOR_FAULT"), &json!(1)), "{once}");
-    format!("exit codes 0 and 255 of the old boot counted for nothing: both ran again; fail ended once: {}", once["message"])
+    assert_eq!(
+        (&once["state"], &once["endReason"], &once["attempt"]),
+        (&json!("FAILED"), &json!("EXECUTOR_FAULT"), &json!(1)),
+        "{once}"
+    );
+    format!(
+        "exit codes 0 and 255 of the old boot counted for nothing: both ran again; fail ended once: {}",
+        once["message"]
+    )
 }
 
 /// A small file system of the recipe's own.
@@ -79,10 +94,16 @@ fn disk_full() -> String {
     let _ = std::io::copy(&mut std::io::repeat(b'x'), &mut file);
     let_go(&container);
     until("it has ended", || (!runs(&container)).then_some(()));
-    stays("an end that is not on disk is not told", Duration::from_secs(5), || cluster.job(&id)["state"] == "RUNNING");
+    stays("an end that is not on disk is not told", Duration::from_secs(5), || {
+        cluster.job(&id)["state"] == "RUNNING"
+    });
     let said = |cluster: &Cluster| {
         let output = cluster.executors[0].process.output();
-        output.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).map(str::to_owned).collect::<Vec<_>>()
+        output
+            .lines()
+            .filter(|line| line.contains("WARN") || line.contains("ERROR"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let warnings = said(&cluster);
     assert!(!warnings.is_empty() && warnings.len() <= 5, "{} warnings: {warnings:?}", warnings.len());
@@ -93,5 +114,8 @@ fn disk_full() -> String {
         (job["state"] == "FAILED").then_some(job)
     });
     assert_eq!(end_of(&ended), ("FAILED".into(), 7, 1));
-    format!("not told while it could not be kept; {} warnings; its 7 was told once there was room", warnings.len())
+    format!(
+        "not told while it could not be kept; {} warnings; its 7 was told once there was room",
+        warnings.len()
+    )
 }

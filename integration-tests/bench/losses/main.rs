@@ -1,6 +1,11 @@
 //! What becomes of jobs when something breaks: every fault of docs/failures.md on a real Redis, a real
 //! Docker Engine and real processes, each on a cluster of its own. Ends with one line of JSON.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a row ends when its promise is broken")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a row ends when its promise is broken"
+)]
 
 mod clients;
 mod docker;
@@ -126,7 +131,11 @@ fn run_all(rows: Vec<Row>) -> Vec<Outcome> {
                     let outcome = run(row);
                     println!(
                         "{}  {}: {} -> {} ({} s)",
-                        verdict(outcome.pass), row.name, row.done, outcome.seen, outcome.seconds
+                        verdict(outcome.pass),
+                        row.name,
+                        row.done,
+                        outcome.seen,
+                        outcome.seconds
                     );
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
                 }

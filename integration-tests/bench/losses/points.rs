@@ -14,7 +14,11 @@ use crate::support::{CLOCKS, SIZE, UNTIL_LET_GO, abort, end_of, held, let_go, pa
 
 /// Restarts.
 pub const ROWS: &[Row] = &[
-    Row::new("executor-killed-at-12-points", "kill -9 of the executor at 12 points of a job's life, started again", twelve),
+    Row::new(
+        "executor-killed-at-12-points",
+        "kill -9 of the executor at 12 points of a job's life, started again",
+        twelve,
+    ),
     Row::new("ends-while-away", "jobs end while the executor, the scheduler, or both are down", away),
 ];
 
@@ -59,7 +63,9 @@ fn let_it_go(id: &str) -> bool {
 
 fn outbox(folder: &Path, id: &str, kind: &str) -> bool {
     let files = std::fs::read_dir(folder.join("outbox")).into_iter().flatten().flatten();
-    files.map(|file| file.file_name().to_string_lossy().into_owned()).any(|name| name.starts_with(id) && name.ends_with(kind))
+    files
+        .map(|file| file.file_name().to_string_lossy().into_owned())
+        .any(|name| name.starts_with(id) && name.ends_with(kind))
 }
 
 fn has_file(folder: &Path, id: &str) -> bool {

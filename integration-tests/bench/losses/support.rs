@@ -271,7 +271,11 @@ fn check(jobs: &[(Position, Job)]) {
         let before = last.insert(job.id.as_str(), job);
         if let Some(before) = before {
             assert!(!before.state.is_terminal(), "{} ended twice, at {position:?}", job.id);
-            assert!(job.attempt == before.attempt || job.attempt == before.attempt + 1, "{} at {position:?}", job.id);
+            assert!(
+                job.attempt == before.attempt || job.attempt == before.attempt + 1,
+                "{} at {position:?}",
+                job.id
+            );
         }
         if before.is_none_or(|before| before.attempt < job.attempt) && job.attempt > 0 {
             assert!(job.attempt_epoch >= epoch, "a deposed leader assigned {} at {position:?}", job.id);
@@ -290,4 +294,3 @@ pub fn signal(pid: u32, name: &str) {
 pub fn let_go(container: &str) {
     docker::let_go(container);
 }
-

@@ -149,7 +149,11 @@ impl<'a> Liveness<'a> {
             return false;
         }
         let since = *self.frozen_since.get_or_insert_with(|| {
-            tracing::error!(silent, living, "too many executors are out of touch at once; verdicts are frozen");
+            tracing::error!(
+                silent,
+                living,
+                "too many executors are out of touch at once; verdicts are frozen"
+            );
             Instant::now()
         });
         since.elapsed() < FREEZE_FOR

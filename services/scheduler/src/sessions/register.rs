@@ -155,7 +155,9 @@ async fn check_free(
     }
     let same_node = !candidate.node_id.is_empty() && known.node_id == candidate.node_id;
     let rebooted = known.boot_id != candidate.boot_id;
-    if is_same_process(known, candidate) || (same_node && (rebooted || !is_open(context, connect, known, session).await)) {
+    if is_same_process(known, candidate)
+        || (same_node && (rebooted || !is_open(context, connect, known, session).await))
+    {
         return Ok(());
     }
     let copy = if same_node { " Both run on the same data folder, or on a copy of it." } else { "" };

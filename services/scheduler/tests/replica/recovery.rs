@@ -70,7 +70,11 @@ async fn executors_are_asked_what_they_run_before_a_store_that_failed_over_tells
     };
     let mut client = ExecutorServiceClient::new(routes.clone());
     let registered = client.register(request).await.expect("it registers").into_inner();
-    assert_eq!(registered.stop, [], "what it runs is wanted, although the room for it was taken by what has ended");
+    assert_eq!(
+        registered.stop,
+        [],
+        "what it runs is wanted, although the room for it was taken by what has ended"
+    );
     let (first, second) = (read(&routes, &first.id).await, read(&routes, &second.id).await);
     assert_eq!((first.state(), first.exit_code, first.attempt), (JobState::Failed, Some(3), 1));
     assert_eq!((second.state(), second.attempt), (JobState::Running, 1));
