@@ -57,6 +57,10 @@ demo *args:
 latency *args:
     @./run latency "$@"
 
+# Break processes, Redis, Docker and the network, and show what becomes of jobs
+losses *args:
+    @./run losses "$@"
+
 # Submit 500 real jobs at once, three ways, and account for each
 bulk *args:
     @./run bulk "$@"

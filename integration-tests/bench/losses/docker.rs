@@ -131,7 +131,10 @@ fn doubles() -> String {
     cluster.add_executor("executor-1", SIZE, &[]);
     cluster.add_executor("executor-2", SIZE, &[]);
     let mut ids: Vec<Value> = Vec::new();
-    let jobs: Vec<(String, String)> = (0..4).map(|_| running(&cluster, &held("FAIL"))).collect();
+    // Two jobs of this size fill an executor.
+    let mut body = held("FAIL");
+    body["cpus"] = json!(2);
+    let jobs: Vec<(String, String)> = (0..4).map(|_| running(&cluster, &body)).collect();
     let mut double = cluster.executor_in(Place::default(), "executor-1", SIZE, &[]);
     let refused = double.process.line_with("is already connected from");
     assert!(!refused.contains("on the same data folder"), "{refused}");
@@ -155,6 +158,7 @@ fn doubles() -> String {
     }
     ids.sort_by_key(Value::to_string);
     ids.dedup();
+    assert_eq!(ids, [json!("executor-1"), json!("executor-2")]);
     format!(
         "both refused with what to do; the jobs of {} executors on one engine ran on to their 7",
         ids.len()

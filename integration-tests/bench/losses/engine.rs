@@ -24,7 +24,8 @@ pub const ROWS: &[Row] = &[
     Row::rooted("dockerd-killed", "kill -9 of a dockerd without --live-restore, started again", killed),
     Row::rooted("dockerd-hangs", "SIGSTOP of a dockerd for 20 s under running and waiting jobs", hangs),
     Row::rooted("container-stuck", "SIGSTOP of one container's shim while others start and end", stuck),
-    Row::rooted("bridge-missing", "jobs on a bridge, given to an engine that has none", no_bridge),
+    Row::rooted("bridge-missing", "a job on a bridge, given to an engine that has none", no_bridge),
+    Row::rooted("bridge-vanished", "the engine's bridge removed under it, then a job on it", vanished),
 ];
 
 /// A dockerd of the recipe's own.
@@ -136,7 +137,7 @@ fn begin(folder: &Path, namespace: &str, options: &[String]) -> Process {
     command.arg(format!("--net=/run/netns/{namespace}")).arg("dockerd");
     command.args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")]);
     command.args(["--config-file", &at("daemon.json"), "-H", &format!("unix://{}", at("docker.sock"))]);
-    command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false"]);
+    command.args(["--iptables=false", "--ip6tables=false"]);
     command.args(["--containerd-namespace", namespace]);
     command.args(["--containerd-plugins-namespace", &format!("{namespace}-plugins")]);
     command.args(["--storage-driver", "fuse-overlayfs"]).args(options);
@@ -158,7 +159,7 @@ fn running(cluster: &Cluster, engine: &Engine, body: &Value) -> (String, String)
 }
 
 fn live_restore() -> String {
-    let mut engine = Engine::start(&["--live-restore"]);
+    let mut engine = Engine::start(&["--bridge", "none", "--live-restore"]);
     let cluster = cluster_on(&engine);
     let (fail, fail_box) = running(&cluster, &engine, &held("FAIL"));
     let (retry, retry_box) = running(&cluster, &engine, &held("RETRY"));
@@ -178,7 +179,7 @@ fn live_restore() -> String {
 }
 
 fn killed() -> String {
-    let mut engine = Engine::start(&[]);
+    let mut engine = Engine::start(&["--bridge", "none"]);
     let cluster = cluster_on(&engine);
     let line = format!("[ \"$BERTH_ATTEMPT\" != 1 ] && exit 8; {UNTIL_LET_GO}");
     let (fail, _) = running(&cluster, &engine, &with(job(&["sh", "-c", &line]), "FAIL"));
@@ -200,7 +201,7 @@ fn killed() -> String {
 }
 
 fn hangs() -> String {
-    let engine = Engine::start(&[]);
+    let engine = Engine::start(&["--bridge", "none"]);
     let cluster = cluster_on(&engine);
     let (id, container) = running(&cluster, &engine, &held("FAIL"));
     engine.process.signal("STOP");
@@ -229,7 +230,7 @@ fn parent_of(pid: u32) -> u32 {
 }
 
 fn stuck() -> String {
-    let engine = Engine::start(&[]);
+    let engine = Engine::start(&["--bridge", "none"]);
     let cluster = cluster_on(&engine);
     let (stuck, container) = running(&cluster, &engine, &held("RETRY"));
     let shim = parent_of(engine.pid_of(&container));
@@ -251,22 +252,32 @@ fn stuck() -> String {
     )
 }
 
-fn no_bridge() -> String {
-    let engine = Engine::start(&[]);
-    let mut cluster = cluster_on(&engine);
+/// A job on a bridge, on an engine that cannot give it one; gives what the job was told.
+fn without_a_bridge(engine: &Engine) -> String {
+    let mut cluster = cluster_on(engine);
     let mut body = patient(&["sh", "-c", "exit 5"]);
     body["network"] = json!("bridge");
     let id = id_of(&cluster.submit(&body));
     let told = until_within(Duration::from_secs(60), "the job says what is wrong", || {
         let job = cluster.job(&id);
         let message = job["message"].as_str().unwrap_or_default().to_owned();
-        let attempt = job["attempt"].as_i64().unwrap_or_default();
-        assert!(job["endReason"].as_str() != Some("EXIT_CODE"), "never the job's own failure: {job}");
-        (attempt >= 1 && !message.is_empty()).then_some(message)
+        assert_ne!(job["endReason"], "EXIT_CODE", "never the job's own failure: {job}");
+        (job["attempt"].as_i64() >= Some(1) && !message.is_empty()).then_some(message)
     });
-    // An executor whose engine has a bridge takes it in the end.
+    // The machine's engine has a bridge, or it could run no such job either.
     cluster.add_executor("executor-2", SIZE, &[]);
     let ended = cluster.ended_within(Duration::from_secs(90), &id);
     assert_eq!((&ended["exitCode"], &ended["executorId"]), (&json!(5), &json!("executor-2")), "{ended}");
     format!("an infrastructure retry ({told}); it ended with its 5 on an engine that has a bridge")
+}
+
+fn no_bridge() -> String {
+    without_a_bridge(&Engine::start(&["--bridge", "none"]))
+}
+
+fn vanished() -> String {
+    let engine = Engine::start(&["--bip", "172.30.0.1/24"]);
+    let deleted = Command::new("ip").args(["-n", &engine.namespace, "link", "del", "docker0"]).status();
+    assert!(deleted.expect("ip runs").success(), "the engine's bridge can be removed");
+    without_a_bridge(&engine)
 }

@@ -224,6 +224,21 @@ async fn a_taken_name_is_adopted_only_when_it_is_the_same_attempt() {
 }
 
 #[tokio::test]
+async fn an_engine_without_a_bridge_is_at_fault_and_makes_no_container_that_asks_for_one() {
+    let missing = ("GET", "/networks/bridge", 404, json!({ "message": "network bridge not found" }));
+    let made = ("POST", "/containers/create", 201, json!({ "Id": "abc", "Warnings": [] }));
+    let engine = RecordingEngine::start(vec![missing, made]);
+    let refused = engine.runtime.create(&plan()).await;
+    let said = |text: &str| text.contains("has no bridge network");
+    assert!(
+        matches!(&refused, Err(CreateError::Engine(EngineError::Failed(text))) if said(text)),
+        "{refused:?}"
+    );
+    let alone = ContainerPlan { network: Network::None, ..plan() };
+    assert_eq!(engine.runtime.create(&alone).await, Ok(()));
+}
+
+#[tokio::test]
 async fn answers_are_read_for_what_they_mean() {
     let message = |text: &str| json!({ "message": text });
     let engine = RecordingEngine::start(vec![

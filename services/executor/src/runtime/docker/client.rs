@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use berth_domain::spec::Network;
 use bollard::errors::Error;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
-    ListContainersOptionsBuilder, ListImagesOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-    StartContainerOptions, WaitContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptions, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptionsBuilder,
 };
 use bollard::{BollardRequest, Docker};
 use futures::stream::{BoxStream, StreamExt};
@@ -28,6 +30,8 @@ use crate::runtime::{
 const SHORT: Duration = Duration::from_secs(15);
 /// Deadline of calls that work.
 const LONG: Duration = Duration::from_secs(90);
+/// The network that jobs are on unless they say otherwise.
+pub(super) const BRIDGE: &str = "bridge";
 /// Where the engine is when nobody says otherwise.
 pub(super) const USUAL_HOST: &str = "unix:///var/run/docker.sock";
 
@@ -49,13 +53,19 @@ struct Engine {
 pub struct DockerRuntime {
     reach: Arc<Reach>,
     engine: OnceCell<Engine>,
+    /// The engine was seen to have the network that jobs are on unless they say otherwise.
+    has_bridge: AtomicBool,
 }
 
 impl DockerRuntime {
     /// Makes a client that connects at its first call.
     pub fn new(settings: DockerSettings) -> Self {
         let host = settings.host.unwrap_or_else(|| USUAL_HOST.to_owned());
-        Self { reach: Arc::new(Reach::new(host)), engine: OnceCell::new() }
+        Self {
+            reach: Arc::new(Reach::new(host)),
+            engine: OnceCell::new(),
+            has_bridge: AtomicBool::new(false),
+        }
     }
 
     async fn engine(&self) -> Result<&Engine, EngineError> {
@@ -109,6 +119,26 @@ impl DockerRuntime {
             }
         }
         Ok(outcome)
+    }
+
+    /// An engine without a bridge runs a container that asks for one without any network, and says
+    /// nothing: what the job makes of that would be taken for its own failure.
+    async fn require_bridge(&self, docker: &Docker) -> Result<(), EngineError> {
+        if self.has_bridge.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let look = docker.inspect_network(BRIDGE, None::<InspectNetworkOptions>);
+        match self.call(SHORT, look).await?.map_err(|error| answer(&error)) {
+            Ok(_) => self.has_bridge.store(true, Ordering::Relaxed),
+            Err(Answer::Status(404, text)) if text.contains(BRIDGE) => {
+                let text = "it has no bridge network, so the job would run without any. Start dockerd with a \
+                            bridge, or give the job the network none";
+                return Err(EngineError::Failed(text.to_owned()));
+            }
+            // What else is wrong, the engine says when it is to start the container.
+            Err(Answer::Status(_, _) | Answer::None(_)) => {}
+        }
+        Ok(())
     }
 
     /// After a name was taken: says whether the container that has it is the very one that is
@@ -181,6 +211,9 @@ impl Runtime for DockerRuntime {
 
     async fn create(&self, plan: &ContainerPlan) -> Result<(), CreateError> {
         let engine = self.engine().await?;
+        if plan.network == Network::Bridge {
+            self.require_bridge(&engine.docker).await?;
+        }
         let options = CreateContainerOptionsBuilder::default().name(plan.name.as_str()).build();
         let body = create::body(plan, engine.has_init);
         let created = self.call(LONG, engine.docker.create_container(Some(options), body)).await?;

@@ -8,15 +8,13 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::query_parameters::InspectNetworkOptions;
 
-use super::client::{DockerSettings, USUAL_HOST, timed};
+use super::client::{BRIDGE, DockerSettings, USUAL_HOST, timed};
 use super::errors::{Answer, answer};
 use super::reach::Reach;
 use crate::runtime::EngineError;
 
 /// How long each question may take.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The network that jobs are on unless they say otherwise.
-const BRIDGE: &str = "bridge";
 /// What names the interface of a bridge network.
 const INTERFACE: &str = "com.docker.network.bridge.name";
 /// Sockets of engines whose networks are those of this machine: neither rootless nor in a machine of their own.
