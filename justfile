@@ -64,3 +64,11 @@ losses *args:
 # Submit 500 real jobs at once, three ways, and account for each
 bulk *args:
     @./run bulk "$@"
+
+# Kill the leader under load, again and again, and time the next one
+failover *args:
+    @./run failover "$@"
+
+# Restart every replica and executor in turn while clients work
+rolling:
+    @./run rolling
