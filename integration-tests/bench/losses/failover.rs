@@ -245,12 +245,13 @@ fn slow() -> String {
     let (id, container) = running(&cluster, &held("RETRY"));
     cluster.redis.signal("STOP");
     let began = Instant::now();
+    let address = cluster.scheduler.http.clone();
+    let asked = std::thread::spawn(move || (refused(&address), began.elapsed()));
     let_go(&container);
-    let answer = refused(&cluster.scheduler.http);
-    let waited = began.elapsed();
     until("3 s are over", || (began.elapsed() > Duration::from_secs(3)).then_some(()));
     cluster.redis.signal("CONT");
     // Longer than a command may take, the submit's outcome is told as unknown; it may also have been taken.
+    let (answer, waited) = asked.join().expect("the client ends");
     let answer = answer.expect("the replica answers");
     assert!(answer == (503, true) || answer.0 == 200, "{answer:?}");
     assert_eq!(end_of(&cluster.ended(&id)), ("FAILED".into(), 7, 1));

@@ -79,10 +79,12 @@ impl<'a> Liveness<'a> {
         self.context.note_answer();
         self.keep_quiet_where_due();
         let lost = self.lost(&executors);
-        for executor in lost {
-            self.pronounce(executor).await;
+        for executor in &lost {
+            self.pronounce(executor.clone()).await;
         }
-        for executor in executors.iter().filter(|executor| executor.state == ExecutorState::Lost) {
+        // Those just judged are lost in the image by now, though not in what was read before.
+        let is_lost = |known: &&Executor| known.state == ExecutorState::Lost;
+        for executor in executors.iter().filter(is_lost).chain(&lost) {
             let bury = |image: &Image, now_ms| {
                 bury(image, &executor.id, now_ms, || jitter(self.context.entropy.as_ref()))
             };
