@@ -177,3 +177,53 @@ async fn a_real_gpu_belongs_to_one_executor_and_an_emulated_one_to_any() {
         refused.message()
     );
 }
+
+async fn lost(routes: &Routes) -> Vec<String> {
+    let request = v1::ListExecutorsRequest::default();
+    let answer =
+        ClusterServiceClient::new(routes.clone()).list_executors(request).await.expect("they are listed");
+    let executors = answer.into_inner().executors.into_iter();
+    executors
+        .filter(|executor| executor.state() == v1::ExecutorState::Lost)
+        .map(|executor| executor.id)
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_executors_that_fall_silent_one_after_the_other_are_not_judged_for_a_while() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    // The leader judges nobody at its beginning.
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    for id in ["e1", "e2", "e3"] {
+        registered(&routes, request(id, id, id)).await.expect("it registers");
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+    }
+    let mut judged_after = None;
+    for seconds in (0..1_200).step_by(5) {
+        registered(&routes, request("e4", "e4", "e4")).await.expect("it stays in touch");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        if judged_after.is_none() && lost(&routes).await.len() == 3 {
+            judged_after = Some(seconds);
+        }
+    }
+    assert!(judged_after.is_some_and(|after| (600..700).contains(&after)), "{judged_after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_executor_that_falls_silent_is_judged_and_its_job_put_back_at_once() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let mut executor = Player::join(&routes, "e1", 4_000).await;
+    let id = submit(&routes, v1::JobSpec { queue_timeout: Some(Default::default()), ..spec(1_000) }).await.id;
+    executor.next_start().await;
+    while lost(&routes).await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let job = job(&routes, &id).await;
+    assert_eq!((job.state(), job.attempt), (JobState::Pending, 1), "{job:?}");
+}
