@@ -98,9 +98,10 @@ pub fn run(seed: u64) -> Report {
         .tcp_capacity(1_024)
         .build();
     let store = ModelStore::with_clock(Arc::new(now_ms), ModelStore::LOG_AGE, ModelStore::LOG_BYTES);
+    let handles: Vec<ModelStore> = SCHEDULERS.iter().map(|_| store.replica()).collect();
     for (i, name) in SCHEDULERS.into_iter().enumerate() {
-        let store = store.clone();
-        sim.host(name, move || scheduler(name, store.replica(), seed * 10 + i as u64));
+        let store = handles[i].clone();
+        sim.host(name, move || scheduler(name, store.clone(), seed * 10 + i as u64));
     }
     let stops: Vec<Arc<Mutex<CancellationToken>>> = EXECUTORS.iter().map(|_| Arc::default()).collect();
     let engines: Vec<SimulatedEngine> = EXECUTORS.iter().map(|_| SimulatedEngine::default()).collect();
@@ -123,7 +124,8 @@ pub fn run(seed: u64) -> Report {
     sim.client("client", submit_all(jobs, acknowledged.clone()));
     let drains = Arc::new(AtomicUsize::new(0));
     sim.client("operator", operate(Round::drawn(&mut rng), drains.clone()));
-    let faults = play(&mut sim, &mut rng, &Machines { engines: &engines, stops: &stops }, &all_ended);
+    let machines = Machines { stores: &handles, engines: &engines, stops: &stops };
+    let faults = play(&mut sim, &mut rng, &machines, &all_ended);
     let expected = acknowledged.lock().unwrap().clone();
     let starts = engines.iter().flat_map(|engine| engine.starts()).collect();
     let history = history.lock().unwrap().clone();
@@ -131,14 +133,17 @@ pub fn run(seed: u64) -> Report {
     Report { history, acknowledged: expected.keys().cloned().collect(), expected, starts, faults, drains }
 }
 
-/// What of the executors' machines a fault may touch.
+/// What a fault may touch.
 struct Machines<'a> {
+    /// The store as each scheduler reaches it.
+    stores: &'a [ModelStore],
     engines: &'a [SimulatedEngine],
     /// Tells an executor to stop, in its present life.
     stops: &'a [Arc<Mutex<CancellationToken>>],
 }
 
-/// Steps through the run; on the way a process crashes, a link is cut and an engine stops to answer.
+/// Steps through the run; on the way a process crashes, a link is cut, and an engine and the store stop to
+/// answer for a while.
 fn play(
     sim: &mut turmoil::Sim<'_>,
     rng: &mut StdRng,
@@ -146,18 +151,26 @@ fn play(
     all_ended: &AtomicBool,
 ) -> usize {
     let at = |rng: &mut StdRng| Duration::from_millis(rng.random_range(300..3_000));
-    let (crash_at, cut_at, broken_at) = (at(rng), at(rng), at(rng));
+    let (crash_at, cut_at, broken_at, silent_at) = (at(rng), at(rng), at(rng), at(rng));
     // Some outages are so long that an executor is judged lost.
     let mut outage =
         || Duration::from_millis(if rng.random_bool(0.3) { 60_000 } else { rng.random_range(100..20_000) });
     let (back_at, mended_at, whole_at) = (crash_at + outage(), cut_at + outage(), broken_at + outage());
+    let silence = outage();
     let broken = &machines.engines[rng.random_range(0..2)];
     let crashed = ["executor-1", "executor-2", "scheduler-1", "scheduler-2"][rng.random_range(0..4)];
     // An executor may stop in order instead.
     let told = EXECUTORS.iter().position(|name| *name == crashed).filter(|_| rng.random_bool(0.5));
     let cut = (EXECUTORS[rng.random_range(0..2)], SCHEDULERS[rng.random_range(0..2)]);
-    let mut plan =
-        vec![(crash_at, 0), (cut_at, 1), (broken_at, 2), (back_at, 3), (mended_at, 4), (whole_at, 5)];
+    let mut plan = vec![
+        (crash_at, 0),
+        (cut_at, 1),
+        (broken_at, 2),
+        (silent_at, 3),
+        (back_at, 4),
+        (mended_at, 5),
+        (whole_at, 6),
+    ];
     plan.sort();
     let mut plan = plan.into_iter().peekable();
     let mut faults = 0;
@@ -170,12 +183,17 @@ fn play(
                 },
                 1 => sim.partition(cut.0, cut.1),
                 2 => broken.set_broken(true),
-                3 => sim.bounce(crashed),
-                4 => sim.repair(cut.0, cut.1),
+                // From outside the simulation, its clock stands at its beginning.
+                3 => machines
+                    .stores
+                    .iter()
+                    .for_each(|store| store.set_unavailable_for(sim.elapsed() + silence)),
+                4 => sim.bounce(crashed),
+                5 => sim.repair(cut.0, cut.1),
                 _ => broken.set_broken(false),
             }
             // A fault after the last end proves nothing.
-            faults += usize::from(act < 3 && !all_ended.load(Ordering::SeqCst));
+            faults += usize::from(act < 4 && !all_ended.load(Ordering::SeqCst));
         }
         match sim.step() {
             Ok(true) => return faults,
@@ -189,6 +207,10 @@ async fn scheduler(name: &'static str, store: ModelStore, seed: u64) -> turmoil:
     let mut config = SchedulerConfig::new(SchedulerId::trusted(name), "sim");
     config.advertise = format!("{name}:{PORT}");
     config.safety_interval = Duration::from_secs(3_600);
+    // A process that finds no store ends, and is started again by whatever supervises it.
+    while store.meta().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     let deps = Deps {
         store: Arc::new(store),
         // The store's time tells one life of a process from the next.
@@ -364,11 +386,14 @@ async fn observe(
     let mut ended = BTreeSet::new();
     // The first change makes the first generation.
     while position.generation == 0 {
-        position.generation = store.meta().await?.position.generation;
+        position.generation = store.meta().await.map_or(0, |meta| meta.position.generation);
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     while ended.len() < count {
-        match store.changes(position, Duration::from_secs(5)).await? {
-            Changes::Entries { entries, position: next } => {
+        match store.changes(position, Duration::from_secs(5)).await {
+            // The store is silent: what happened is told after.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Ok(Changes::Entries { entries, position: next }) => {
                 position = next;
                 for (revision, change) in entries {
                     if let Change::Job(job) = change {
@@ -379,7 +404,7 @@ async fn observe(
                     }
                 }
             }
-            Changes::Resync => return Err("the log was trimmed before it was read".into()),
+            Ok(Changes::Resync) => return Err("the log was trimmed before it was read".into()),
         }
     }
     all_ended.store(true, Ordering::SeqCst);
