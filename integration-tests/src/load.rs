@@ -52,7 +52,9 @@ impl Load {
             let (acknowledged, refused) = (acknowledged.clone(), refused.clone());
             let pause = every * u32::try_from(WORKERS).unwrap_or(1);
             workers.spawn(async move {
-                let mut ticks = tokio::time::interval(pause);
+                // One after the other, not all at once.
+                let first = tokio::time::Instant::now() + every * u32::try_from(worker).unwrap_or(0);
+                let mut ticks = tokio::time::interval_at(first, pause);
                 while stop.run_until_cancelled(ticks.tick()).await.is_some() {
                     let number = count.fetch_add(1, Ordering::Relaxed);
                     match submit(&channels, &spec, &format!("load-{worker}-{number}")).await {
