@@ -126,8 +126,16 @@ fn kill_leader(replicas: &mut Replicas, seen: &Assignments, kill: usize) -> f64 
         kill + 1,
         name(leader)
     );
-    replicas.start_again(leader);
+    come_back(replicas, seen, leader);
     first
+}
+
+/// Starts a replica again, and waits until it follows the cluster as it did before.
+fn come_back(replicas: &mut Replicas, seen: &Assignments, index: usize) {
+    replicas.start_again(index);
+    let before = seen.newest();
+    let address = replicas.replica(index).grpc.clone();
+    until("it has caught up", || seen.has_told(&address, before).then_some(()));
 }
 
 fn hand_over(replicas: &mut Replicas, seen: &Assignments) -> f64 {
@@ -137,7 +145,7 @@ fn hand_over(replicas: &mut Replicas, seen: &Assignments) -> f64 {
     let first = wait_for_assignment(seen, epoch, told);
     println!("stop: {} led; the next leader's first assignment after {first:.0} ms", name(leader));
     assert_eq!(replicas.stopped(leader), Some(0), "it stops in order");
-    replicas.start_again(leader);
+    come_back(replicas, seen, leader);
     first
 }
 

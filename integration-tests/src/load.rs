@@ -109,6 +109,8 @@ struct Seen {
     first: BTreeMap<i64, Instant>,
     /// The epoch of each assignment, by its revision.
     assigned: BTreeMap<i64, i64>,
+    /// The newest assignment that each replica has told of, by its revision.
+    told: BTreeMap<String, i64>,
 }
 
 /// Watches every change of jobs, at each of the addresses, for as long as it lives.
@@ -123,11 +125,11 @@ impl Assignments {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let mut watchers = JoinSet::new();
         for address in addresses {
-            let (channel, seen) = (channel(address), seen.clone());
+            let (channel, seen, address) = (channel(address), seen.clone(), address.clone());
             watchers.spawn(async move {
                 loop {
                     // A replica that is gone for a while is watched again once it is back.
-                    let _ = follow(channel.clone(), &seen).await;
+                    let _ = follow(channel.clone(), &address, &seen).await;
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             });
@@ -138,6 +140,17 @@ impl Assignments {
     /// When the first assignment of a later epoch was seen, and that epoch.
     pub fn first_after(&self, epoch: i64) -> Option<(i64, Instant)> {
         locked(&self.seen).first.range(epoch + 1..).next().map(|(epoch, at)| (*epoch, *at))
+    }
+
+    /// Says whether a replica has told of an assignment that is newer than all that were seen before a
+    /// revision: it has caught up after a start.
+    pub fn has_told(&self, address: &str, after: i64) -> bool {
+        locked(&self.seen).told.get(address).is_some_and(|revision| *revision > after)
+    }
+
+    /// The newest revision of an assignment.
+    pub fn newest(&self) -> i64 {
+        locked(&self.seen).assigned.keys().next_back().copied().unwrap_or_default()
     }
 
     /// Assignments of an earlier epoch at a later revision than one of a later epoch: commits of a
@@ -154,9 +167,9 @@ impl Assignments {
     }
 }
 
-async fn follow(channel: Channel, seen: &Mutex<Seen>) -> Result<(), tonic::Status> {
-    let mut stream =
-        JobServiceClient::new(channel).watch_jobs(v1::WatchJobsRequest::default()).await?.into_inner();
+async fn follow(channel: Channel, address: &str, seen: &Mutex<Seen>) -> Result<(), tonic::Status> {
+    let request = v1::WatchJobsRequest { filter: "state = ASSIGNED".to_owned(), ..Default::default() };
+    let mut stream = JobServiceClient::new(channel).watch_jobs(request).await?.into_inner();
     while let Some(answer) = stream.message().await? {
         let now = Instant::now();
         if let Some(v1::watch_jobs_response::Event::Job(job)) = answer.event
@@ -166,6 +179,7 @@ async fn follow(channel: Channel, seen: &Mutex<Seen>) -> Result<(), tonic::Statu
             seen.first.entry(job.attempt_epoch).or_insert(now);
             if job.state() == v1::JobState::Assigned {
                 seen.assigned.insert(job.revision, job.attempt_epoch);
+                seen.told.insert(address.to_owned(), job.revision);
             }
         }
     }
