@@ -22,6 +22,17 @@ async fn registered(
     answer.map(tonic::Response::into_inner)
 }
 
+/// Registers as soon as the stream of the one before has closed.
+async fn registered_once_free(routes: &Routes, request: v1::RegisterRequest) -> v1::RegisterResponse {
+    loop {
+        match registered(routes, request.clone()).await {
+            Ok(answer) => return answer,
+            Err(refused) => assert_eq!(refused.code(), Code::AlreadyExists, "{refused}"),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn job(routes: &Routes, id: &str) -> v1::Job {
     let request = v1::GetJobRequest { id: id.into() };
     let response = JobServiceClient::new(routes.clone()).get_job(request).await.expect("it is there");
@@ -95,8 +106,7 @@ async fn an_older_attempt_than_the_stores_is_to_be_stopped() {
         ..request("e1", "node-e1", "")
     };
     drop(executor);
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    assert_eq!(registered(&routes, both).await.expect("it registers").stop, [old]);
+    assert_eq!(registered_once_free(&routes, both).await.stop, [old]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,8 +159,7 @@ async fn a_folder_in_use_is_refused_and_the_process_that_uses_it_is_not() {
     assert!(copy.message().contains("a copy of it"), "{}", copy.message());
     registered(&routes, request("e1", "node", "one")).await.expect("it only lost its way");
     drop((open, up));
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    registered(&routes, request("e1", "node", "two")).await.expect("the one before is gone");
+    registered_once_free(&routes, request("e1", "node", "two")).await;
 }
 
 #[tokio::test(start_paused = true)]
