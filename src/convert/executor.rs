@@ -126,15 +126,21 @@ pub fn executor_to_wire(executor: &Executor, context: ExecutorContext) -> v1::Ex
     let expired = executor.lease_expiry_ms <= context.now_ms;
     let state = match executor.state {
         ExecutorState::Lost => v1::ExecutorState::Lost,
-        ExecutorState::Active | ExecutorState::Draining if expired => v1::ExecutorState::Suspect,
-        ExecutorState::Draining if context.job_count == 0 => v1::ExecutorState::Drained,
-        ExecutorState::Draining => v1::ExecutorState::Draining,
-        ExecutorState::Active if executor.not_ready.is_some() => v1::ExecutorState::NotReady,
+        ExecutorState::Active if expired => v1::ExecutorState::Suspect,
+        ExecutorState::Active if executor.drain.is_some() && context.job_count == 0 => {
+            v1::ExecutorState::Drained
+        }
+        ExecutorState::Active if executor.drain.is_some() => v1::ExecutorState::Draining,
+        ExecutorState::Active if !executor.takes_jobs() => v1::ExecutorState::NotReady,
         ExecutorState::Active => v1::ExecutorState::Active,
     };
-    // The lease of a planned restart is longer: its end says less of the last heartbeat.
-    let heartbeat_ms = executor.lease_expiry_ms.saturating_sub(context.lease_ms);
-    let heartbeat_ms = heartbeat_ms.min(context.now_ms).max(executor.register_time_ms);
+    let not_ready = match (&executor.not_ready, executor.state) {
+        (_, ExecutorState::Lost) if executor.fenced => "It was fenced by an operator.".to_owned(),
+        (_, ExecutorState::Lost) => String::new(),
+        (_, ExecutorState::Active) if executor.restarting => "It restarts.".to_owned(),
+        (reason, ExecutorState::Active) => reason.clone().unwrap_or_default(),
+    };
+    let heartbeat_ms = executor.last_seen_ms(context.lease_ms, context.now_ms);
     v1::Executor {
         id: executor.id.to_string(),
         state: i32::from(state),
@@ -149,7 +155,7 @@ pub fn executor_to_wire(executor: &Executor, context: ExecutorContext) -> v1::Ex
         available: Some(available_to_wire(&executor.capacity, &executor.reserved)),
         address: executor.peer_address.clone(),
         protocol_version: i32::try_from(executor.protocol_version).unwrap_or(i32::MAX),
-        not_ready: executor.not_ready.clone().unwrap_or_default(),
-        drain_deadline: executor.drain_deadline_ms.map(timestamp),
+        not_ready,
+        drain_deadline: executor.drain.and_then(|drain| drain.deadline_ms).map(timestamp),
     }
 }

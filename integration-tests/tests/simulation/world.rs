@@ -346,14 +346,10 @@ async fn operate(round: Round, drains: Arc<AtomicUsize>) -> turmoil::Result {
         };
         if let Some(channel) = channel(&format!("{}:{PORT}", SCHEDULERS[attempt % 2])).await {
             let mut client = ClusterServiceClient::new(channel);
-            match tokio::time::timeout(Duration::from_secs(2), client.drain_executor(request)).await {
-                Ok(Ok(_)) => {
-                    drains.fetch_add(1, Ordering::SeqCst);
-                    break;
-                }
-                // A lost executor cannot be drained: it takes jobs again once it is back.
-                Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => return Ok(()),
-                Ok(Err(_)) | Err(_) => {}
+            let answer = tokio::time::timeout(Duration::from_secs(2), client.drain_executor(request)).await;
+            if matches!(answer, Ok(Ok(_))) {
+                drains.fetch_add(1, Ordering::SeqCst);
+                break;
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -363,11 +359,9 @@ async fn operate(round: Round, drains: Arc<AtomicUsize>) -> turmoil::Result {
         let request = v1::ResumeExecutorRequest { id: round.executor.to_owned() };
         if let Some(channel) = channel(&format!("{}:{PORT}", SCHEDULERS[attempt % 2])).await {
             let mut client = ClusterServiceClient::new(channel);
-            match tokio::time::timeout(Duration::from_secs(2), client.resume_executor(request)).await {
-                Ok(Ok(_)) => return Ok(()),
-                // Lost meanwhile: with its session the drain is over.
-                Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => return Ok(()),
-                Ok(Err(_)) | Err(_) => {}
+            let answer = tokio::time::timeout(Duration::from_secs(2), client.resume_executor(request)).await;
+            if matches!(answer, Ok(Ok(_))) {
+                return Ok(());
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

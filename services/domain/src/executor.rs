@@ -5,15 +5,24 @@ use std::collections::BTreeMap;
 use crate::ids::{ExecutorId, SchedulerId, SessionId};
 use crate::resources::{Capacity, Reserved};
 
-/// Whether an executor may be given jobs.
+/// How long an executor that announced its restart is waited for.
+pub const RESTART_LEASE_MS: u64 = 120_000;
+
+/// Whether an executor is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ExecutorState {
-    /// Takes jobs.
+    /// It is there.
     Active,
-    /// Finishes what it has and takes nothing new.
-    Draining,
     /// Judged lost: its session is void, and its jobs are being dealt with.
     Lost,
+}
+
+/// An operator's wish that it finishes what it has and takes nothing new. It outlives restarts and
+/// verdicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Drain {
+    /// When its jobs are stopped and put back; `None` lets them end.
+    pub deadline_ms: Option<u64>,
 }
 
 /// The record of an executor.
@@ -29,12 +38,14 @@ pub struct Executor {
     pub instance_id: String,
     /// The current registration; `None` after a LOST verdict.
     pub session: Option<SessionId>,
-    /// What operators and verdicts have made of it.
+    /// What verdicts have made of it.
     pub state: ExecutorState,
     /// Why it can run no jobs at the moment, in its own words; `None` when it can.
     pub not_ready: Option<String>,
-    /// When the jobs of a draining executor are put back; `None` lets them end.
-    pub drain_deadline_ms: Option<u64>,
+    /// It has announced a stop, and is waited for.
+    pub restarting: bool,
+    /// Set while it is to be emptied.
+    pub drain: Option<Drain>,
     /// An operator has declared it dead: nothing of it runs any more.
     pub fenced: bool,
     /// What it has in all.
@@ -55,6 +66,8 @@ pub struct Executor {
     pub scheduler_address: String,
     /// When it registered.
     pub register_time_ms: u64,
+    /// When it was last heard of, where the end of its lease does not tell.
+    pub seen_ms: Option<u64>,
     /// When its lease ends; 0 without one. Kept by the store.
     pub lease_expiry_ms: u64,
     /// The store's revision that last changed this record; 0 before the first commit.
@@ -65,8 +78,14 @@ impl Executor {
     /// Says whether it may be given jobs.
     pub fn takes_jobs(&self) -> bool {
         match self.state {
-            ExecutorState::Active => self.not_ready.is_none(),
-            ExecutorState::Draining | ExecutorState::Lost => false,
+            ExecutorState::Active => self.not_ready.is_none() && !self.restarting && self.drain.is_none(),
+            ExecutorState::Lost => false,
         }
+    }
+
+    /// When it was last heard of.
+    pub fn last_seen_ms(&self, lease_ms: u64, now_ms: u64) -> u64 {
+        let by_lease_ms = self.lease_expiry_ms.saturating_sub(lease_ms);
+        self.seen_ms.unwrap_or(by_lease_ms).min(now_ms).max(self.register_time_ms)
     }
 }

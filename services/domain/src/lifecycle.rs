@@ -284,7 +284,12 @@ fn failed_exit(code: i32, oom: bool) -> (EndReason, String) {
 
 fn abort_requested(job: &Job, grace_ms: Option<u64>, reason: &str, now_ms: u64) -> Result<Job, Refused> {
     if job.abort_requested {
-        return Err(Refused::Already);
+        // A later wish may only leave it less time. Without a grace of its own, a stop has the spec's.
+        return match (grace_ms, job.abort_grace_ms) {
+            (None, _) => Err(Refused::Already),
+            (Some(wanted), Some(known)) if known <= wanted => Err(Refused::Already),
+            (Some(_), _) => Ok(Job { abort_grace_ms: grace_ms, ..job.clone() }),
+        };
     }
     let mut next = job.clone();
     next.abort_requested = true;

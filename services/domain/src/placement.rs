@@ -137,6 +137,8 @@ pub enum Obstacle {
     Busy {
         /// How many are large enough.
         fitting: usize,
+        /// How many of these must not get new jobs.
+        out_of_service: usize,
     },
 }
 
@@ -145,8 +147,12 @@ pub fn explain<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clon
     if nodes.clone().next().is_none() {
         return Obstacle::NoExecutors;
     }
-    let fitting = nodes.clone().filter(|node| demand.fits_empty(&node.capacity)).count();
-    if fitting > 0 { Obstacle::Busy { fitting } } else { Obstacle::TooLarge(too_large(demand, nodes)) }
+    let fitting = nodes.clone().filter(|node| demand.fits_empty(&node.capacity));
+    let out_of_service = fitting.clone().filter(|node| !node.takes_jobs).count();
+    match fitting.count() {
+        0 => Obstacle::TooLarge(too_large(demand, nodes)),
+        fitting => Obstacle::Busy { fitting, out_of_service },
+    }
 }
 
 fn too_large<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clone) -> String {

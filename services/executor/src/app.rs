@@ -2,16 +2,11 @@
 //! come through here, each with its own surroundings.
 
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use berth_domain::backoff::Backoff;
-use berth_domain::ids::AttemptRef;
 use berth_domain::resources::Capacity;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,24 +16,19 @@ use crate::connect::Connect;
 use crate::disk::Disk;
 use crate::host::{Host, capacity};
 use crate::identity::{self, Identity};
+use crate::lease::{Lease, LeaseFile};
 use crate::logs::{Capture, LogStore};
-use crate::outbox::{Found, Outbox, Stored};
+use crate::outbox::{Found, Outbox};
 use crate::random::Random;
 use crate::readiness;
-use crate::reconciler::{Lease, Parts, Reconciler, Snapshot, StepsParts};
-use crate::runtime::{ContainerName, EngineError, EngineState, Listed, Owner, Runtime};
+use crate::reconciler::{Parts, Reconciler, Snapshot, StepsParts};
+use crate::runtime::{Owner, Runtime};
 use crate::session::{Ready, Session, SessionParts};
 
 /// Commands waiting for the reconciler.
 const COMMANDS: usize = 256;
 /// Signs of progress waiting for the session.
 const PROGRESS: usize = 256;
-/// How long jobs that may start only once run on after a start of the executor without a lease.
-const FIRST_LEASE: Duration = Duration::from_secs(5);
-/// An engine that takes longer to list containers at the start is worth a word.
-const ENGINE_SLOW: Duration = Duration::from_secs(3);
-/// Waits while the container engine does not answer at the start.
-const ENGINE_RETRY: Backoff = Backoff { first_ms: 200, most_ms: 5_000 };
 
 /// The surroundings of an executor.
 pub struct Deps {
@@ -81,11 +71,11 @@ pub enum ExecutorError {
 pub async fn run(deps: Deps, config: ExecutorConfig, stop: CancellationToken) -> Result<(), ExecutorError> {
     config.validate()?;
     let opened = open(&deps, &config).await?;
-    let adopting = stop.run_until_cancelled(adopt(&deps, &opened.owner));
-    let Some(adopted) = adopting.await else { return Ok(()) };
+    let asking = stop.run_until_cancelled(readiness::ask(deps.runtime.as_ref()));
+    let Some(problem) = asking.await else { return Ok(()) };
     // The reconciler outlives the session, which still announces the stop.
     let reconciler_stop = CancellationToken::new();
-    let (reconciler, session, readiness) = assemble(deps, config, opened, adopted, reconciler_stop.clone());
+    let (reconciler, session, readiness) = assemble(deps, config, opened, problem, reconciler_stop.clone());
     let _readiness = AbortOnDropHandle::new(tokio::spawn(readiness));
     // Tasks of their own: however long the one is busy, the other still answers.
     let reconciler = AbortOnDropHandle::new(tokio::spawn(reconciler.run()));
@@ -103,8 +93,9 @@ struct Opened {
     owner: Owner,
     capacity: Capacity,
     outbox: Outbox,
-    stored: Vec<Stored>,
-    started: Vec<AttemptRef>,
+    found: Found,
+    lease_file: LeaseFile,
+    lease: Lease,
 }
 
 async fn open(deps: &Deps, config: &ExecutorConfig) -> Result<Opened, ExecutorError> {
@@ -116,34 +107,36 @@ async fn open(deps: &Deps, config: &ExecutorConfig) -> Result<Opened, ExecutorEr
         .map_err(ExecutorError::Disk)?;
     let capacity = capacity(&deps.host, &config.overrides, &identity.executor_id);
     let outbox = Outbox::new(deps.disk.clone());
-    let Found { stored, started } = outbox.load().await.map_err(ExecutorError::Disk)?;
+    let found = outbox.load().await.map_err(ExecutorError::Disk)?;
+    let lease_file = LeaseFile::new(deps.disk.clone(), deps.clock.clone());
+    let lease = lease_file.load().await.map_err(ExecutorError::Disk)?;
     tracing::info!(
         executor_id = %identity.executor_id,
         node_id = %identity.node_id,
         cpu_millis = capacity.cpu_millis,
         memory_bytes = capacity.memory_bytes,
         gpus = capacity.gpus.len(),
-        ended = stored.len(),
+        ended = found.stored.len(),
         "executor starts"
     );
     let owner = Owner { cluster: config.cluster.clone(), executor: identity.executor_id.to_string() };
-    Ok(Opened { identity, owner, capacity, outbox, stored, started })
+    Ok(Opened { identity, owner, capacity, outbox, found, lease_file, lease })
 }
 
 fn assemble(
     deps: Deps,
     config: ExecutorConfig,
     opened: Opened,
-    adopted: Vec<Listed>,
+    engine_problem: Option<String>,
     reconciler_stop: CancellationToken,
 ) -> (Reconciler, Session, impl Future<Output = ()> + Send + 'static) {
     let logs = LogStore::new(deps.disk, config.logs);
     let (commands_in, commands) = mpsc::channel(COMMANDS);
     let (progress, progress_out) = mpsc::channel(PROGRESS);
     let (snapshot, snapshot_out) = watch::channel(Snapshot::default());
-    let (not_ready_in, not_ready) = watch::channel(None);
+    let (not_ready_in, not_ready) = watch::channel(engine_problem);
     let readiness = readiness::watch(deps.runtime.clone(), not_ready_in);
-    let (lease_in, lease) = watch::channel(Lease { until: Instant::now() + FIRST_LEASE });
+    let (lease_in, lease) = watch::channel(opened.lease);
     let parallelism = config.parallelism(deps.host.cores);
     let capture = Capture {
         runtime: deps.runtime.clone(),
@@ -171,9 +164,7 @@ fn assemble(
         commands,
         snapshot,
         lease,
-        adopted,
-        stored: opened.stored,
-        started: opened.started,
+        found: opened.found,
     };
     let session = Session::new(SessionParts {
         identity: opened.identity,
@@ -192,60 +183,8 @@ fn assemble(
         not_ready,
         progress: progress_out,
         lease: lease_in,
+        lease_file: opened.lease_file,
         ready: deps.ready,
     });
     (Reconciler::new(parts, reconciler_stop), session, readiness)
-}
-
-/// Lists the containers that are there already. One that was made before the machine's current
-/// boot and never started is removed: it will be made again if it is still wanted.
-async fn adopt(deps: &Deps, owner: &Owner) -> Vec<Listed> {
-    let (mut failures, mut last) = (0, None);
-    loop {
-        match list(deps, owner).await {
-            Ok(listed) => {
-                let mut adopted = Vec::new();
-                for container in listed {
-                    let untouched = container.state == EngineState::Created;
-                    let name = ContainerName::new(owner, &container.attempt);
-                    if untouched
-                        && container.boot_id != deps.host.boot_id
-                        && deps.runtime.remove(&name).await.is_ok()
-                    {
-                        continue;
-                    }
-                    adopted.push(container);
-                }
-                if !adopted.is_empty() {
-                    tracing::info!(count = adopted.len(), "containers adopted");
-                }
-                return adopted;
-            }
-            Err(error) => {
-                // What lasts is told once; that the engine is out of reach, by the runtime itself.
-                if last.as_ref() != Some(&error) && !matches!(error, EngineError::Unreachable(_)) {
-                    tracing::warn!(reason = %error, "the containers cannot be listed: waiting for the container engine");
-                }
-                last = Some(error);
-                let wait_ms = ENGINE_RETRY.wait_ms(failures, deps.random.next_u32());
-                failures += 1;
-                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-            }
-        }
-    }
-}
-
-/// Lists the containers; an engine that takes long over it is told of while it is waited for.
-async fn list(deps: &Deps, owner: &Owner) -> Result<Vec<Listed>, EngineError> {
-    let mut listing = pin!(deps.runtime.list(owner));
-    match tokio::time::timeout(ENGINE_SLOW, &mut listing).await {
-        Ok(listed) => listed,
-        Err(_) => {
-            tracing::warn!(
-                waited_s = ENGINE_SLOW.as_secs(),
-                "the container engine does not answer: it is waited for. Check: docker info"
-            );
-            listing.await
-        }
-    }
 }

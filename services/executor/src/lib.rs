@@ -11,6 +11,7 @@ pub mod connect;
 pub mod disk;
 pub mod host;
 pub mod identity;
+mod lease;
 pub mod logs;
 pub mod outbox;
 pub mod random;

@@ -1,7 +1,8 @@
 //! The outbox: how each attempt ended, one file each, durable before anybody is told. A file is
 //! renamed once the schedulers have taken note, and removed some time later: until then a
 //! cluster that lost its newest writes can be told again. Of a job that may start only once, the wish
-//! to start it is there too, durable before the engine is asked.
+//! to start it is there too, durable before the engine is asked; and so is why a container is stopped,
+//! since its exit code does not tell.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use berth_api::convert::{attempt_end_from_wire, attempt_end_to_wire};
 use berth_api::v1::AttemptResult;
 use berth_domain::ids::{AttemptRef, JobId};
 use berth_domain::lifecycle::AttemptEnd;
+use berth_domain::reconcile::{Stop, StopCause};
 use prost::Message;
 
 use crate::disk::Disk;
@@ -18,6 +20,13 @@ const FOLDER: &str = "outbox";
 const ENDED: &str = "ended";
 const NOTED: &str = "noted";
 const STARTING: &str = "starting";
+const STOPPING: &str = "stopping";
+/// How the causes of a stop are written.
+const CAUSES: [(&str, StopCause); 3] = [
+    ("abort", StopCause::Abort),
+    ("run-timeout", StopCause::RunTimeout),
+    ("superseded", StopCause::Superseded),
+];
 
 /// An end that was found on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +37,17 @@ pub struct Stored {
     pub acknowledged: bool,
 }
 
+/// A stop that was begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopping {
+    /// The attempt.
+    pub attempt: AttemptRef,
+    /// Why, and when SIGKILL is due.
+    pub stop: Stop,
+    /// It was the executor's own, because its lease had ended.
+    pub fenced: bool,
+}
+
 /// What was found on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
@@ -35,6 +55,8 @@ pub struct Found {
     pub stored: Vec<Stored>,
     /// Attempts of jobs that may start only once whose start was asked for.
     pub started: Vec<AttemptRef>,
+    /// Stops that were begun.
+    pub stopping: Vec<Stopping>,
 }
 
 /// The outbox in the executor's folder.
@@ -70,6 +92,10 @@ impl Outbox {
             }
             let acknowledged = kind == NOTED;
             let content = self.disk.read(&path).await?.unwrap_or_default();
+            if kind == STOPPING {
+                found.stopping.extend(read_stop(attempt, &content));
+                continue;
+            }
             let end = AttemptResult::decode(content.as_slice())
                 .ok()
                 .and_then(|result| attempt_end_from_wire(&result, 0).ok())
@@ -88,6 +114,18 @@ impl Outbox {
     /// Fails when the disk does; the attempt must not be started then.
     pub async fn starting(&self, attempt: &AttemptRef) -> io::Result<()> {
         self.disk.write_atomic(&path(attempt, STARTING), b"").await
+    }
+
+    /// Makes durable why a container is about to be stopped.
+    ///
+    /// # Errors
+    /// Fails when the disk does; a process that comes after this one then takes the exit for the job's own.
+    pub async fn stopping(&self, stopping: &Stopping) -> io::Result<()> {
+        let Stop { cause, kill_at_ms, .. } = stopping.stop;
+        let name = CAUSES.iter().find(|(_, known)| *known == cause).map_or("", |(name, _)| name);
+        let by = if stopping.fenced { "lease" } else { "schedulers" };
+        let content = format!("{name} {kill_at_ms} {by}\n");
+        self.disk.write_atomic(&path(&stopping.attempt, STOPPING), content.as_bytes()).await
     }
 
     /// Makes an end durable.
@@ -113,6 +151,7 @@ impl Outbox {
     /// Fails when the disk does.
     pub async fn remove(&self, attempt: &AttemptRef) -> io::Result<()> {
         self.disk.remove(&path(attempt, STARTING)).await?;
+        self.disk.remove(&path(attempt, STOPPING)).await?;
         self.disk.remove(&path(attempt, NOTED)).await?;
         self.disk.remove(&path(attempt, ENDED)).await
     }
@@ -138,8 +177,19 @@ pub(crate) fn parse_stem(stem: &str) -> Option<AttemptRef> {
 
 fn parse_name(name: &str) -> Option<(AttemptRef, &'static str)> {
     let (stem, kind) = name.rsplit_once('.')?;
-    let kind = [ENDED, NOTED, STARTING].into_iter().find(|known| *known == kind)?;
+    let kind = [ENDED, NOTED, STARTING, STOPPING].into_iter().find(|known| *known == kind)?;
     Some((parse_stem(stem)?, kind))
+}
+
+/// Reads what `stopping` wrote; nothing where it makes no sense.
+fn read_stop(attempt: AttemptRef, content: &[u8]) -> Option<Stopping> {
+    let text = std::str::from_utf8(content).ok()?;
+    let mut words = text.split_whitespace();
+    let name = words.next()?;
+    let (_, cause) = CAUSES.into_iter().find(|(known, _)| *known == name)?;
+    let kill_at_ms = words.next()?.parse().ok()?;
+    let fenced = words.next()? == "lease";
+    Some(Stopping { attempt, stop: Stop { cause, kill_at_ms, killed: false }, fenced })
 }
 
 #[cfg(test)]
@@ -189,6 +239,25 @@ mod tests {
         assert_eq!((found.started, found.stored.len()), (vec![end("a").attempt], 1));
         outbox.remove(&end("a").attempt).await.expect("it is removed");
         assert_eq!(outbox.load().await.expect("it is read").started, []);
+    }
+
+    #[tokio::test]
+    async fn the_cause_of_a_stop_outlives_the_process() {
+        let disk = memory();
+        let outbox = Outbox::new(disk.clone());
+        let attempt = end("a.b").attempt;
+        for (_, cause) in CAUSES {
+            for fenced in [false, true] {
+                let stop = Stop { cause, kill_at_ms: 5_000, killed: false };
+                let stopping = Stopping { attempt: attempt.clone(), stop, fenced };
+                outbox.stopping(&stopping).await.expect("it is written");
+                assert_eq!(outbox.load().await.expect("it is read").stopping, [stopping]);
+            }
+        }
+        outbox.remove(&attempt).await.expect("it is removed");
+        assert_eq!(outbox.load().await.expect("it is read"), Found::default());
+        disk.append("outbox/a.1.1.stopping", b"abort soon").await.expect("written");
+        assert_eq!(outbox.load().await.expect("it is read"), Found::default(), "what makes no sense says nothing");
     }
 
     #[tokio::test]

@@ -17,15 +17,20 @@ const ANSWER_WAIT: Duration = Duration::from_secs(3);
 /// So many questions without an answer are more than a hiccup.
 const MISSES: u32 = 2;
 
-/// Keeps `not_ready` true to the engine: why it can run no jobs, or `None`.
+/// Asks once: why it can run no jobs, or `None`.
+pub(crate) async fn ask(runtime: &dyn Runtime) -> Option<String> {
+    match tokio::time::timeout(ANSWER_WAIT, runtime.ping()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("The container engine does not answer.".to_owned()),
+    }
+}
+
+/// Keeps `not_ready` true to the engine.
 pub(crate) async fn watch(runtime: Arc<dyn Runtime>, not_ready: watch::Sender<Option<String>>) {
     let mut misses = 0;
     loop {
-        let problem = match tokio::time::timeout(ANSWER_WAIT, runtime.ping()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("The container engine does not answer.".to_owned()),
-        };
+        let problem = ask(runtime.as_ref()).await;
         misses = if problem.is_some() { misses + 1 } else { 0 };
         if misses == 0 || misses >= MISSES {
             let told = not_ready.send_if_modified(|known| {

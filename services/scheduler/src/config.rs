@@ -58,7 +58,12 @@ impl SchedulerConfig {
         }
     }
 
-    /// Tells `lost_after` in milliseconds.
+    /// Tells `lease` in milliseconds.
+    pub fn lease_ms(&self) -> u64 {
+        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The same of `lost_after`.
     pub fn lost_after_ms(&self) -> u64 {
         u64::try_from(self.lost_after.as_millis()).unwrap_or(u64::MAX)
     }

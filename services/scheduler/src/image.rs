@@ -146,6 +146,11 @@ impl Image {
         self.pending.iter().filter_map(|(_, _, id)| self.jobs.get(id)).map(|job| job.ready_time_ms).min()
     }
 
+    /// Says whether there is any executor, be it lost.
+    pub fn has_executors(&self) -> bool {
+        !self.executors.is_empty()
+    }
+
     /// Shows the executors as placement sees them.
     pub fn nodes(&self) -> BTreeMap<ExecutorId, Node> {
         let node = |executor: &Arc<Executor>| Node {

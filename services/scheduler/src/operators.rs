@@ -6,7 +6,7 @@ use std::time::Duration;
 use berth_api::convert::duration_ms;
 use berth_api::status::Problem;
 use berth_api::v1;
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::ExecutorId;
 use berth_store::{Call, Mutation, Verdict};
 
@@ -16,10 +16,11 @@ use crate::jobs::list::show_executor;
 /// How often a change that lost a race is decided again.
 const TRIES: u32 = 5;
 
-/// Gives an executor no new jobs, and at the deadline puts back those it still has.
+/// Gives an executor no new jobs, and at the deadline puts back those it still has. A repeated call
+/// without a deadline keeps the one there is. One that is lost is drained once it is back.
 ///
 /// # Errors
-/// Refuses an unknown executor, a lost one, and a malformed deadline; fails as the store does.
+/// Refuses an unknown executor and a malformed deadline; fails as the store does.
 pub async fn drain(context: &Context, request: v1::DrainExecutorRequest) -> Result<v1::Executor, Problem> {
     let limit_ms = match &request.deadline {
         Some(deadline) => duration_ms("deadline", deadline).map_err(|wrong| Problem::Invalid(vec![wrong]))?,
@@ -27,11 +28,9 @@ pub async fn drain(context: &Context, request: v1::DrainExecutorRequest) -> Resu
     };
     let now_ms = context.clock.now_ms();
     let deadline_ms = (limit_ms > 0).then(|| now_ms.saturating_add(limit_ms));
-    let executor = change(context, &request.id, |known| match known.state {
-        ExecutorState::Active | ExecutorState::Draining => {
-            Ok(Executor { state: ExecutorState::Draining, drain_deadline_ms: deadline_ms, ..known })
-        }
-        ExecutorState::Lost => Err(lost(&known.id, "drained")),
+    let executor = change(context, &request.id, |known| {
+        let known_ms = known.drain.and_then(|drain| drain.deadline_ms);
+        Ok(Executor { drain: Some(Drain { deadline_ms: deadline_ms.or(known_ms) }), ..known })
     })
     .await?;
     tracing::info!(executor_id = %executor.id, limit_ms, reason = request.reason, "executor is drained");
@@ -41,13 +40,17 @@ pub async fn drain(context: &Context, request: v1::DrainExecutorRequest) -> Resu
 /// Lets an executor take jobs again.
 ///
 /// # Errors
-/// Refuses an unknown executor and a lost one; fails as the store does.
+/// Refuses an unknown executor, and a lost one that is not drained; fails as the store does.
 pub async fn resume(context: &Context, request: v1::ResumeExecutorRequest) -> Result<v1::Executor, Problem> {
-    let executor = change(context, &request.id, |known| match known.state {
-        ExecutorState::Active | ExecutorState::Draining => {
-            Ok(Executor { state: ExecutorState::Active, drain_deadline_ms: None, ..known })
-        }
-        ExecutorState::Lost => Err(lost(&known.id, "resumed")),
+    let executor = change(context, &request.id, |known| match (known.state, known.drain) {
+        (ExecutorState::Lost, None) => Err(Problem::Precondition {
+            reason: "EXECUTOR_LOST",
+            message: format!(
+                "Executor {} is lost and not drained, so there is nothing to resume. It takes jobs again once it is back.",
+                known.id
+            ),
+        }),
+        (ExecutorState::Active | ExecutorState::Lost, _) => Ok(Executor { drain: None, ..known }),
     })
     .await?;
     tracing::info!(executor_id = %executor.id, "executor takes jobs again");
@@ -59,28 +62,22 @@ pub async fn resume(context: &Context, request: v1::ResumeExecutorRequest) -> Re
 /// # Errors
 /// Refuses an unknown executor; fails as the store does.
 pub async fn fence(context: &Context, request: v1::FenceExecutorRequest) -> Result<v1::Executor, Problem> {
+    let (lease_ms, now_ms) = (context.config.lease_ms(), context.clock.now_ms());
     let executor = change(context, &request.id, |known| {
+        let seen_ms = Some(known.last_seen_ms(lease_ms, now_ms));
         Ok(Executor {
             state: ExecutorState::Lost,
             session: None,
             not_ready: None,
-            drain_deadline_ms: None,
+            restarting: false,
             fenced: true,
+            seen_ms,
             ..known
         })
     })
     .await?;
     tracing::warn!(executor_id = %executor.id, reason = request.reason, "executor was fenced by an operator");
     Ok(show_executor(context, &executor))
-}
-
-fn lost(id: &ExecutorId, done: &str) -> Problem {
-    Problem::Precondition {
-        reason: "EXECUTOR_LOST",
-        message: format!(
-            "Executor {id} is lost, so it cannot be {done}. It takes jobs again once it is back."
-        ),
-    }
 }
 
 /// Changes one executor's record; a change that changes nothing is not stored.

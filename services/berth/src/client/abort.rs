@@ -26,7 +26,11 @@ pub struct Args {
     grace: Option<Duration>,
 }
 
+/// What `timeout` exits with, too.
+const STILL_STOPPING: u8 = 124;
+
 /// Ends the jobs, all at once, and prints `ID STATE` for each. One that cannot be ended does not spare the others.
+/// One that has not stopped when the call's time is over is told by the exit code.
 ///
 /// # Errors
 /// Fails when there is no such job, before any is ended, and as the output does.
@@ -43,6 +47,7 @@ pub async fn execute(connection: &Connection, args: Args) -> anyhow::Result<u8> 
                 let job = answer.job.unwrap_or_default();
                 output::print_line(&format!("{} {}", job.id, names::state(&job)))?;
                 if !has_ended(&job) {
+                    exit = exit.max(STILL_STOPPING);
                     output::note(format!(
                         "berth: {} is still being stopped. Wait: berth wait {}",
                         job.id, job.id

@@ -9,6 +9,7 @@ use berth_api::v1::{
 use super::connection::{Connection, cluster};
 use super::listing::all_executors;
 use crate::failure::Failure;
+use crate::output::age::instant;
 use crate::output::{self, names};
 use crate::values::{self, wire_duration};
 
@@ -18,7 +19,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Which executor to take out of service.
 #[derive(Debug, clap::Args)]
 pub struct DrainArgs {
-    /// How long its jobs may go on; what still runs then is stopped and put back [default: without limit]
+    /// How long its jobs may go on; what still runs then is stopped and put back [default: without limit, or as
+    /// said before]
     #[arg(long, value_parser = values::duration, value_name = "DURATION")]
     deadline: Option<Duration>,
     /// Why, for people
@@ -66,6 +68,11 @@ pub async fn drain(connection: &Connection, args: DrainArgs) -> anyhow::Result<u
         .await?;
     let mut executor = answer.executor.unwrap_or_default();
     let mut told = None;
+    if executor.state() == ExecutorState::Lost {
+        output::note(format!("berth: {} is lost: it is drained once it is back", executor.id));
+        show(&executor)?;
+        return Ok(0);
+    }
     while !args.detach && executor.state() != ExecutorState::Drained {
         if told != Some(executor.running_job_count) {
             told = Some(executor.running_job_count);
@@ -90,9 +97,13 @@ pub async fn drain(connection: &Connection, args: DrainArgs) -> anyhow::Result<u
 }
 
 fn left(executor: &Executor) -> String {
-    match executor.running_job_count {
+    let jobs = match executor.running_job_count {
         1 => "1 job is left".to_owned(),
         count => format!("{count} jobs are left"),
+    };
+    match instant(executor.drain_deadline.as_ref()) {
+        Some(deadline) => format!("{jobs}; what still runs at {} is put back", deadline.strftime("%H:%M:%S UTC")),
+        None => jobs,
     }
 }
 

@@ -104,18 +104,25 @@ impl Attempt {
     }
 
     /// Asks for the attempt's end, with the spec's grace unless another is given. It stays ordered
-    /// until the end was reported.
-    pub fn abort(&mut self, grace_ms: Option<u64>) {
+    /// until the end was reported. `false` when nothing of it is new.
+    pub fn abort(&mut self, grace_ms: Option<u64>, now_ms: u64) -> bool {
         let Some(order) = &self.order else {
-            if self.end.is_none() {
+            let is_news = self.end.is_none() && !self.dismissed;
+            if is_news {
                 self.dismiss();
             }
-            return;
+            return is_news;
         };
         let own_ms = order.spec.as_ref().map_or(DEFAULT_STOP_GRACE_MS, |spec| spec.clocks.stop_grace_ms);
         let grace_ms = grace_ms.unwrap_or(own_ms);
+        let is_news = self.abort_grace_ms.is_none_or(|known| grace_ms < known);
         self.abort_grace_ms = Some(self.abort_grace_ms.map_or(grace_ms, |known| known.min(grace_ms)));
+        // A stop that is under way has no more time than this one leaves it.
+        if let Some(stop) = &mut self.memory.stop {
+            stop.kill_at_ms = stop.kill_at_ms.min(now_ms.saturating_add(grace_ms));
+        }
         self.cancel.cancel();
+        is_news
     }
 
     /// The schedulers have taken note of the end.
@@ -171,7 +178,10 @@ impl Attempt {
             }
             Outcome::Cancelled => return,
             Outcome::Seen(seen) => return self.looked(seen, now_ms, jitter),
-            Outcome::Created => self.container = Some(ContainerState::Created),
+            Outcome::Created => {
+                self.container = Some(ContainerState::Created);
+                self.old_boot = false;
+            }
             Outcome::Started => {
                 self.started_ms = Some(now_ms);
                 self.container = Some(ContainerState::Running { started_ms: now_ms });

@@ -13,6 +13,10 @@ use super::steps::Act;
 /// What is the same for every attempt at a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
+    /// The name is this executor's own: it may touch containers.
+    pub entitled: bool,
+    /// The engine has named its containers.
+    pub containers_known: bool,
     pub assignments_known: bool,
     pub cleanup_after_ms: u64,
     pub remember_ms: u64,
@@ -34,7 +38,7 @@ pub(super) enum Decision {
 
 /// Decides the next thing to do for one attempt.
 pub(super) fn decide(key: &AttemptRef, attempt: &Attempt, rules: &Rules) -> Decision {
-    if attempt.memory.busy {
+    if attempt.memory.busy || !rules.containers_known {
         return Decision::Nothing;
     }
     if attempt.stale {
@@ -60,6 +64,10 @@ pub(super) fn decide(key: &AttemptRef, attempt: &Attempt, rules: &Rules) -> Deci
     match plan.steps.first() {
         // Without a lease, a job that may start only once may be given up elsewhere by now.
         Some((_, Step::Create | Step::Start)) if lease_over && fence_grace_ms.is_some() => Decision::Nothing,
+        // Another process may hold the name: its containers are only looked at.
+        Some((_, step)) if !rules.entitled && *step != Step::Watch => Decision::Nothing,
+        // What an engine says of a container that it never started before the machine went down may be old.
+        Some((_, Step::Start)) if attempt.old_boot => Decision::Do(Act::Step(Step::Remove)),
         Some((_, step)) => Decision::Do(Act::Step(*step)),
         None => {
             let lease_end = fence_grace_ms.filter(|_| running && !lease_over).map(|_| rules.lease_until_ms);

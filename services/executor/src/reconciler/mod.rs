@@ -6,6 +6,7 @@ mod container;
 mod decide;
 mod ending;
 mod launch;
+mod listing;
 mod news;
 mod owner;
 mod pulls;

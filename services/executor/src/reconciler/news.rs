@@ -56,10 +56,12 @@ impl Reconciler {
             }
             self.touch(&key);
         }
+        let now_ms = self.now_ms();
         for (key, grace_ms) in orders.stops {
             if let Some(attempt) = self.attempts.get_mut(&key) {
-                tracing::info!(job_id = %key.job, attempt = key.number, epoch = key.epoch, "stop requested");
-                attempt.abort(grace_ms);
+                if attempt.abort(grace_ms, now_ms) {
+                    tracing::info!(job_id = %key.job, attempt = key.number, epoch = key.epoch, "stop requested");
+                }
                 self.touch(&key);
             }
         }
@@ -102,7 +104,7 @@ impl Reconciler {
     }
 
     fn inventory(&self) -> Inventory {
-        let mut inventory = Inventory::default();
+        let mut inventory = Inventory { containers_known: self.containers_known, ..Inventory::default() };
         for (key, attempt) in &self.attempts {
             match &attempt.end {
                 Some(end) => inventory.ended.push(end.clone()),

@@ -17,10 +17,11 @@ use super::attempt::Attempt;
 use super::container::Surroundings;
 use super::decide::{Decision, Rules, decide};
 use super::steps::{Act, Steps, StepsParts};
-use super::types::{Command, Lease, Notice, Reportable, Snapshot};
+use super::types::{Command, Notice, Reportable, Snapshot};
 use crate::clock::millis;
-use crate::outbox::Stored;
-use crate::runtime::{EngineError, Listed, Owner};
+use crate::lease::Lease;
+use crate::outbox::{Found, Stopping, Stored};
+use crate::runtime::{EngineError, Owner};
 use berth_domain::digest::assigned_digest;
 
 /// How long an end is remembered after the schedulers have taken note of it: a cluster that lost
@@ -37,8 +38,6 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// What is to be shown is copied as a whole: for each so many reports, a millisecond lies between
 /// two copies, which bounds what copying takes.
 const REPORTS_A_MILLISECOND: usize = 1_000;
-/// How many safety intervals lie between two looks for old output.
-const SWEEP_EVERY: u32 = 30;
 
 /// What a reconciler is made of.
 pub struct Parts {
@@ -60,12 +59,8 @@ pub struct Parts {
     pub snapshot: watch::Sender<Snapshot>,
     /// Until when the schedulers count on this executor.
     pub lease: watch::Receiver<Lease>,
-    /// Containers that were there before.
-    pub adopted: Vec<Listed>,
-    /// Ends that were on disk before.
-    pub stored: Vec<Stored>,
-    /// Attempts of jobs that may start only once whose start was asked for before.
-    pub started: Vec<AttemptRef>,
+    /// What was on disk before.
+    pub found: Found,
 }
 
 /// Owns what is known of each attempt.
@@ -74,16 +69,18 @@ pub struct Reconciler {
     /// Attempts to be decided on in the next turn.
     pub(super) dirty: BTreeSet<AttemptRef>,
     pub(super) assignments_known: bool,
+    /// The engine has named its containers once; before that nothing is done.
+    pub(super) containers_known: bool,
     pub(super) steps: Steps,
     pub(super) tasks: TaskTracker,
     deadlines: BTreeSet<(u64, AttemptRef)>,
     reports: BTreeMap<AttemptRef, Reportable>,
     digest: u64,
-    changed: bool,
+    pub(super) changed: bool,
     /// What has changed is shown from this time on.
     publish_at: Instant,
-    turn: u64,
-    sweeps: u32,
+    pub(super) turn: u64,
+    pub(super) sweeps: u32,
     /// Why a step failed, as it was told last.
     pub(super) last_failure: Option<String>,
     cleanup_after_ms: u64,
@@ -91,6 +88,8 @@ pub struct Reconciler {
     commands: mpsc::Receiver<Command>,
     snapshot: watch::Sender<Snapshot>,
     lease: watch::Receiver<Lease>,
+    /// The name was this executor's own when it was asked last.
+    entitled: bool,
     notices: mpsc::Receiver<Notice>,
     pub(super) notify: mpsc::Sender<Notice>,
     pub(super) stop: CancellationToken,
@@ -105,10 +104,12 @@ impl Reconciler {
             gpus: parts.gpus.into_iter().map(|gpu| (gpu.id.clone(), gpu)).collect(),
         };
         let (notify, notices) = mpsc::channel(NOTICES);
+        let entitled = parts.lease.borrow().entitled;
         let mut this = Self {
             attempts: BTreeMap::new(),
             dirty: BTreeSet::new(),
             assignments_known: false,
+            containers_known: false,
             steps: Steps::new(parts.steps, surroundings),
             tasks: TaskTracker::new(),
             deadlines: BTreeSet::new(),
@@ -123,22 +124,27 @@ impl Reconciler {
             safety_interval: parts.safety_interval,
             commands: parts.commands,
             snapshot: parts.snapshot,
+            entitled,
             lease: parts.lease,
             notices,
             notify,
             stop,
         };
         let now_ms = this.now_ms();
-        for key in parts.started {
+        for key in parts.found.started {
             this.attempts.entry(key.clone()).or_default().memory.start_requested = true;
             this.touch(&key);
         }
-        for Stored { end, acknowledged } in parts.stored {
+        for Stopping { attempt: key, stop, fenced } in parts.found.stopping {
+            let attempt = this.attempts.entry(key.clone()).or_default();
+            (attempt.memory.stop, attempt.fenced) = (Some(stop), fenced);
+            this.touch(&key);
+        }
+        for Stored { end, acknowledged } in parts.found.stored {
             let key = end.attempt.clone();
             this.attempts.insert(key.clone(), Attempt::ended_before(end, acknowledged, now_ms));
             this.touch(&key);
         }
-        this.listed(0, parts.adopted);
         this
     }
 
@@ -147,6 +153,7 @@ impl Reconciler {
         let mut safety =
             tokio::time::interval_at(Instant::now() + self.safety_interval, self.safety_interval);
         safety.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.ask_for_first_list();
         loop {
             self.turn();
             let wake = self.next_wake();
@@ -182,9 +189,12 @@ impl Reconciler {
             self.deadlines.remove(&(at, key.clone()));
             self.dirty.insert(key);
         }
-        let lease_left = self.lease.borrow().until.saturating_duration_since(Instant::now());
+        let lease = *self.lease.borrow();
+        let lease_left = lease.until.saturating_duration_since(Instant::now());
         let rules = Rules {
+            entitled: lease.entitled,
             assignments_known: self.assignments_known,
+            containers_known: self.containers_known,
             cleanup_after_ms: self.cleanup_after_ms,
             remember_ms: millis(REMEMBER),
             lease_until_ms: now_ms.saturating_add(millis(lease_left)),
@@ -256,50 +266,12 @@ impl Reconciler {
         }
     }
 
-    fn ask_for_list(&mut self) {
-        let (steps, notify, turn) = (self.steps.clone(), self.notify.clone(), self.turn);
-        self.sweeps = (self.sweeps + 1) % SWEEP_EVERY;
-        let sweep = self.sweeps == 0;
-        self.tasks.spawn(async move {
-            let notice = match steps.parts.runtime.list(&steps.surroundings.owner).await {
-                Ok(listed) => Notice::Listed(turn, listed),
-                Err(error) => Notice::ListFailed(error),
-            };
-            let _ = notify.send(notice).await;
-            if sweep && let Err(error) = steps.parts.capture.store.sweep().await {
-                tracing::warn!(error = %error, "old output cannot be removed");
-            }
-        });
-    }
-
-    /// Compares what the engine lists with what is known. Differences are looked into, never
-    /// believed: the list may be older than what steps have done since.
-    fn listed(&mut self, asked_in_turn: u64, listed: Vec<Listed>) {
-        let boot_id = self.steps.surroundings.boot_id.clone();
-        let mut present = BTreeSet::new();
-        for container in listed {
-            let known = self.attempts.entry(container.attempt.clone()).or_default();
-            present.insert(container.attempt.clone());
-            known.old_boot = container.boot_id != boot_id;
-            known.fence_grace_ms = known.fence_grace_ms.or(container.fence_grace_ms);
-            let same = known.container.is_some_and(|state| container.shows(state));
-            known.stale |= !same && !known.memory.busy && known.changed_turn <= asked_in_turn;
-            self.touch(&container.attempt);
-        }
-        let mut gone = Vec::new();
-        for (key, attempt) in &mut self.attempts {
-            let settled = !attempt.memory.busy && attempt.changed_turn <= asked_in_turn;
-            if attempt.container.is_some() && settled && !present.contains(key) {
-                attempt.stale = true;
-            }
-            gone.push(key.clone());
-        }
-        self.dirty.extend(gone);
-    }
-
     fn lease_changed(&mut self) {
-        let fenced = self.attempts.iter().filter(|(_, attempt)| attempt.fence_grace_ms.is_some());
-        self.dirty.extend(fenced.map(|(key, _)| key.clone()));
+        let entitled = self.lease.borrow_and_update().entitled;
+        let everything = std::mem::replace(&mut self.entitled, entitled) != entitled;
+        let concerned = |attempt: &Attempt| everything || attempt.fence_grace_ms.is_some();
+        let concerned = self.attempts.iter().filter(|(_, attempt)| concerned(attempt));
+        self.dirty.extend(concerned.map(|(key, _)| key.clone()));
     }
 
     /// Notes that something of the attempt has changed.
@@ -348,7 +320,8 @@ impl Reconciler {
             }
         }
         let reports = Arc::new(self.reports.clone());
-        self.snapshot.send_replace(Snapshot { reports, assigned_digest: self.digest, used });
+        let containers_known = self.containers_known;
+        self.snapshot.send_replace(Snapshot { reports, assigned_digest: self.digest, used, containers_known });
     }
 
     pub(super) fn set_changed_turn(&mut self, key: &AttemptRef) {

@@ -18,7 +18,7 @@ use super::pulls::Pulls;
 use super::types::{Order, Outcome, Phase, Progress};
 use crate::clock::Clock;
 use crate::logs::Capture;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Stopping};
 use crate::random::Random;
 use crate::runtime::{
     ContainerPlan, CreateError, Delivery, EngineError, EngineState, Inspected, PullError, PullProgress,
@@ -280,6 +280,11 @@ impl Steps {
         let deaf_ms = DEAF_MS.saturating_sub(age_ms).min(grace_ms / 2);
         tokio::time::sleep(Duration::from_millis(deaf_ms)).await;
         let stop = Stop { cause, kill_at_ms, killed: false };
+        // A process that comes after this one must know why it ended; a full disk must not let it run on.
+        let stopping = Stopping { attempt: task.attempt.clone(), stop, fenced: task.fenced };
+        if let Err(error) = self.parts.outbox.stopping(&stopping).await {
+            tracing::warn!(job_id = %task.attempt.job, %error, "the cause of a stop could not be written down");
+        }
         self.signal(task, Signal::Term, Outcome::Stopping(stop)).await
     }
 

@@ -9,7 +9,6 @@ use berth_domain::reconcile::Stop;
 use berth_domain::resources::Reserved;
 use berth_domain::spec::JobSpec;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use crate::runtime::{EngineError, Inspected, Listed};
 
@@ -67,6 +66,8 @@ pub struct Inventory {
     pub live: Vec<LiveAttempt>,
     /// Attempts that have; those the schedulers do not know of come first, then the newest.
     pub ended: Vec<Arc<AttemptEnd>>,
+    /// The engine has named its containers; without that, there may be more.
+    pub containers_known: bool,
 }
 
 /// An attempt that has not ended.
@@ -100,6 +101,8 @@ pub struct Snapshot {
     pub assigned_digest: u64,
     /// What the running containers were given.
     pub used: Reserved,
+    /// The engine has named its containers once.
+    pub containers_known: bool,
 }
 
 /// Where an attempt is before its container runs.
@@ -126,14 +129,6 @@ pub struct Progress {
     pub pulled_bytes: u64,
     /// Bytes of the image known so far.
     pub total_bytes: u64,
-}
-
-/// Until when the schedulers count on this executor. Jobs that may start at most once are stopped
-/// when it has passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
-    /// The end of the lease.
-    pub until: Instant,
 }
 
 /// What became of a step.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_api::convert::duration_ms;
+use berth_api::status::reason_of;
 use berth_api::v1::RegisterResponse;
 use berth_api::v1::executor_service_client::ExecutorServiceClient;
 use berth_domain::backoff::RECONNECT;
@@ -14,6 +15,7 @@ use berth_domain::resources::Capacity;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::transport::Channel;
 
 use super::freshness::Freshness;
@@ -24,11 +26,14 @@ use crate::connect::Connect;
 use crate::identity::Identity;
 use crate::logs::LogStore;
 use crate::random::{Random, shuffle, up_to};
-use crate::reconciler::{Command, Lease, Progress, Snapshot};
+use crate::lease::{Lease, LeaseFile};
+use crate::reconciler::{Command, Progress, Snapshot};
 use crate::runtime::Runtime;
 
 /// How long a registration may take.
 const REGISTER_WAIT: Duration = Duration::from_secs(5);
+/// How long the first registration waits for the engine's containers.
+const FIRST_LIST_WAIT: Duration = Duration::from_secs(3);
 /// After a session broke, the next registration waits a random time of at most this.
 const FAIL_OVER_WAIT: Duration = Duration::from_secs(2);
 /// The largest message taken: a whole set of assignments has many specs in it.
@@ -83,6 +88,8 @@ pub struct SessionParts {
     pub progress: mpsc::Receiver<Progress>,
     /// Until when the schedulers count on this executor.
     pub lease: watch::Sender<Lease>,
+    /// The same for the process that comes after this one.
+    pub lease_file: LeaseFile,
     /// Told when the executor is registered and its session answers; `None` while it is not.
     pub ready: watch::Sender<Option<Ready>>,
 }
@@ -96,6 +103,8 @@ pub struct Session {
     order: Vec<String>,
     next: usize,
     last_problem: String,
+    /// A scheduler has registered this process.
+    was_registered: bool,
 }
 
 /// A registration that was accepted.
@@ -105,6 +114,8 @@ pub(super) struct Registered {
     pub session_id: String,
     pub heartbeat_interval: Duration,
     pub lease_duration: Duration,
+    /// The scheduler was told of every container there is.
+    pub containers_known: bool,
 }
 
 impl Session {
@@ -119,14 +130,31 @@ impl Session {
             order,
             next: 0,
             last_problem: String::new(),
+            was_registered: false,
         }
     }
 
-    /// Runs until the executor stops.
+    /// Runs until the executor stops, and leaves what is left of the lease to the next process.
     pub async fn run(mut self, stop: CancellationToken) {
+        self.keep(&stop).await;
+        if self.was_registered {
+            let until = self.parts.lease.borrow().until;
+            self.parts.lease_file.store(until).await;
+            let left_s = until.saturating_duration_since(Instant::now()).as_secs();
+            tracing::info!(left_s, "the schedulers wait for this executor's return");
+        }
+    }
+
+    async fn keep(&mut self, stop: &CancellationToken) {
+        // A registration names what is there. An engine that is known not to answer is not waited for.
+        if self.parts.not_ready.borrow().is_none() {
+            let mut snapshot = self.parts.snapshot.clone();
+            let known = tokio::time::timeout(FIRST_LIST_WAIT, snapshot.wait_for(|shown| shown.containers_known));
+            let _ = stop.run_until_cancelled(known).await;
+        }
         let mut failures = 0;
         while !stop.is_cancelled() {
-            let wait = match self.once(&stop).await {
+            let wait = match self.once(stop).await {
                 Ok(reason) if stop.is_cancelled() => {
                     tracing::info!(reason, "session ended: jobs run on");
                     return;
@@ -190,6 +218,7 @@ impl Session {
         let response = match answer {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => {
+                self.refused(&status);
                 return Err(format!(
                     "scheduler {address} refuses: {} ({:?})",
                     status.message(),
@@ -198,7 +227,7 @@ impl Session {
             }
             Err(_) => return Err(format!("scheduler {address} does not answer")),
         };
-        Ok(self.registered(client, address, sent, response).await)
+        Ok(self.registered(client, address, sent, response, inventory.containers_known).await)
     }
 
     async fn registered(
@@ -207,19 +236,34 @@ impl Session {
         address: &str,
         sent: Instant,
         response: RegisterResponse,
+        containers_known: bool,
     ) -> Registered {
         for attempt in response.stop.iter().filter_map(|reference| wire::attempt(Some(reference))) {
             // The reconciler is gone only when the executor stops.
             let _ = self.parts.commands.send(Command::Dismiss(attempt)).await;
         }
         let lease_duration = interval(response.lease_duration.as_ref(), LEASE);
-        self.parts.lease.send_replace(Lease { until: sent + lease_duration });
+        let until = sent + lease_duration;
+        self.parts.lease.send_replace(Lease { until, entitled: true });
+        if !self.was_registered {
+            self.was_registered = true;
+            self.parts.lease_file.store(until).await;
+        }
         Registered {
             client,
             address: address.to_owned(),
             session_id: response.session_id,
             heartbeat_interval: interval(response.heartbeat_interval.as_ref(), HEARTBEAT),
             lease_duration,
+            containers_known,
+        }
+    }
+
+    /// A process that never had the name leaves the containers of it alone: they belong to whoever has it,
+    /// and what its folder says may be a copy.
+    fn refused(&mut self, status: &Status) {
+        if !self.was_registered && reason_of(status).as_deref() == Some("EXECUTOR_ID_IN_USE") {
+            self.parts.lease.send_modify(|lease| lease.entitled = false);
         }
     }
 

@@ -9,6 +9,7 @@ use berth_api::convert::resources_to_wire;
 use berth_api::v1::session_request::Heartbeat;
 use berth_api::v1::session_response::{Ack, LogDemand, ReportAck};
 use berth_api::v1::{SessionRequest, SessionResponse};
+use berth_domain::executor::RESTART_LEASE_MS;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -19,7 +20,8 @@ use tonic::Streaming;
 use super::runner::{Ready, Registered, Session, interval};
 use super::{uploads, wire};
 use crate::random::about;
-use crate::reconciler::{Command, Lease, Progress, Snapshot};
+use crate::lease::Lease;
+use crate::reconciler::{Command, Progress, Snapshot};
 
 /// How long the answer to a heartbeat may take.
 const REPLY_WAIT: Duration = Duration::from_secs(3);
@@ -115,6 +117,10 @@ impl<'a> Stream<'a> {
                         return StreamEnd::Stopped;
                     }
                     let newest = snapshot.borrow_and_update().clone();
+                    if newest.containers_known && !self.registered.containers_known {
+                        let reason = "the container engine answers: the schedulers are told what it has";
+                        return StreamEnd::Broken(reason.to_owned());
+                    }
                     self.report(&newest);
                 }
                 Some(progress) = self.session.parts.progress.recv() => self.show(progress),
@@ -180,7 +186,9 @@ impl<'a> Stream<'a> {
         for ack in &message.report_acks {
             self.report_acknowledged(ack).await;
         }
-        if let Some(orders) = wire::orders(&message) {
+        if let Some(mut orders) = wire::orders(&message) {
+            // Who does not know what is here cannot say that it is unwanted.
+            orders.full_set &= self.registered.containers_known;
             let fresh =
                 self.session.freshness.accepts(message.position.as_ref(), message.epoch, message.full_set);
             if fresh {
@@ -201,7 +209,7 @@ impl<'a> Stream<'a> {
         let Some(sent) = self.unanswered.get(&ack.sequence).copied() else { return };
         self.unanswered.retain(|sequence, _| *sequence > ack.sequence);
         let lease = interval(ack.lease_duration.as_ref(), self.registered.lease_duration);
-        self.session.parts.lease.send_replace(Lease { until: sent + lease });
+        self.session.parts.lease.send_replace(Lease { until: sent + lease, entitled: true });
         if self.draining != ack.draining {
             self.draining = ack.draining;
             tracing::info!(draining = ack.draining, "drain changed");
@@ -243,14 +251,25 @@ impl<'a> Stream<'a> {
     /// Announces a planned stop, so that the lease is long enough for the way back.
     async fn farewell(self, mut down: Streaming<SessionResponse>) -> StreamEnd {
         let message = SessionRequest { planned_restart: true, ..self.message() };
+        let sent = Instant::now();
         let told = async {
-            if self.up.send(message).await.is_ok() {
-                // Closing our side makes the other side close its own once it has read everything.
-                drop(self.up);
-                while let Ok(Some(_)) = down.message().await {}
+            self.up.send(message).await.ok()?;
+            // Closing our side makes the other side close its own once it has read and stored everything.
+            drop(self.up);
+            loop {
+                match down.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Some(()),
+                    Err(_) => return None,
+                }
             }
         };
-        let _ = tokio::time::timeout(FAREWELL_WAIT, told).await;
+        if let Ok(Some(())) = tokio::time::timeout(FAREWELL_WAIT, told).await {
+            let until = sent + Duration::from_millis(RESTART_LEASE_MS);
+            self.session.parts.lease.send_modify(|lease| lease.until = lease.until.max(until));
+        } else {
+            tracing::warn!("no scheduler took note of this stop: only the lease is left for the return");
+        }
         StreamEnd::Stopped
     }
 }

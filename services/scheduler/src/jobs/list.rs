@@ -190,7 +190,7 @@ pub async fn executors(
 pub fn show_executor(context: &Context, executor: &Executor) -> v1::Executor {
     let beside = ExecutorContext {
         now_ms: context.clock.now_ms(),
-        lease_ms: u64::try_from(context.config.lease.as_millis()).unwrap_or(u64::MAX),
+        lease_ms: context.config.lease_ms(),
         job_count: context.with_image(|image| image.assigned_to(&executor.id).count()),
         used: context.sessions.used(&executor.id),
     };

@@ -118,6 +118,9 @@ fn why_pending(
     }
     let nodes = image.nodes();
     let (code, message) = match explain(&job.demand, nodes.values()) {
+        Obstacle::NoExecutors if image.has_executors() => {
+            (Code::NoExecutors, "Every executor is lost. See: berth executors.".to_owned())
+        }
         Obstacle::NoExecutors => {
             let message = "No executor is registered. Start one: berth executor --schedulers HOST:PORT.";
             (Code::NoExecutors, message.to_owned())
@@ -130,15 +133,22 @@ fn why_pending(
         {
             (Code::Queued, format!("Is being placed; {}.", jobs_ahead(ahead)))
         }
-        Obstacle::Busy { fitting } => (Code::Busy, busy(fitting, ahead)),
+        Obstacle::Busy { fitting, out_of_service } => (Code::Busy, busy(fitting, out_of_service, ahead)),
     };
     let blockers = if code == Code::Busy { blockers(job, nodes.values()) } else { Vec::new() };
     (code, message, ahead + 1, blockers)
 }
 
-fn busy(fitting: usize, ahead: usize) -> String {
+fn busy(fitting: usize, out_of_service: usize, ahead: usize) -> String {
     let executors = if fitting == 1 { "executor" } else { "executors" };
-    format!("Fits {fitting} {executors}, none free now; {}.", jobs_ahead(ahead))
+    let state = match out_of_service {
+        0 => "none free now".to_owned(),
+        1 if fitting == 1 => "which takes no jobs now".to_owned(),
+        out if out == fitting => "none of which takes jobs now".to_owned(),
+        1 => "none free now, and 1 of them takes no jobs".to_owned(),
+        out => format!("none free now, and {out} of them take no jobs"),
+    };
+    format!("Fits {fitting} {executors}, {state}; {}.", jobs_ahead(ahead))
 }
 
 fn jobs_ahead(ahead: usize) -> String {

@@ -115,23 +115,30 @@ fn time_out(
             continue;
         }
         let obstacle = explain(&job.demand, nodes.values());
-        let detail = timeout_message(limit, &obstacle);
+        let detail = timeout_message(limit, &obstacle, image.has_executors());
         if let Ok(next) = apply(job, Event::QueueTimedOut { detail }, circumstances.now_ms) {
             mutations.push(update(next));
         }
     }
 }
 
-fn timeout_message(limit_ms: u64, obstacle: &Obstacle) -> String {
+fn timeout_message(limit_ms: u64, obstacle: &Obstacle, has_executors: bool) -> String {
     let why = match obstacle {
+        Obstacle::NoExecutors if has_executors => "every executor is lost.".to_owned(),
         Obstacle::NoExecutors => "no executor is registered.".to_owned(),
         Obstacle::TooLarge(why) => {
             let mut chars = why.chars();
             let first = chars.next().map(|c| c.to_ascii_lowercase()).into_iter();
             first.chain(chars).collect()
         }
-        Obstacle::Busy { fitting: 1 } => "it fits 1 executor, which had no room.".to_owned(),
-        Obstacle::Busy { fitting } => format!("it fits {fitting} executors, none of which had room."),
+        Obstacle::Busy { fitting: 1, out_of_service: 0 } => {
+            "it fits 1 executor, which had no room.".to_owned()
+        }
+        Obstacle::Busy { fitting: 1, .. } => "it fits 1 executor, which took no jobs.".to_owned(),
+        Obstacle::Busy { fitting, out_of_service } if fitting == out_of_service => {
+            format!("it fits {fitting} executors, none of which took jobs.")
+        }
+        Obstacle::Busy { fitting, .. } => format!("it fits {fitting} executors, none of which had room."),
     };
     format!("Not allocated within {}: {why}", show_seconds(limit_ms))
 }
@@ -171,8 +178,8 @@ pub fn bury(
 /// Decides to stop and put back what a drained executor still has at its deadline: at most
 /// `MAX_MUTATIONS` of its jobs.
 pub fn empty(image: &Image, executor: &Executor, now_ms: u64) -> Vec<Mutation> {
-    match executor.drain_deadline_ms {
-        Some(deadline_ms) if executor.state == ExecutorState::Draining && deadline_ms <= now_ms => {
+    match executor.drain.and_then(|drain| drain.deadline_ms) {
+        Some(deadline_ms) if deadline_ms <= now_ms => {
             change_all(image, &executor.id, now_ms, || Event::RequeueRequested)
         }
         Some(_) | None => Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{Namespace, SchedulerId, SessionId};
 use berth_domain::job::{EndReason, JobState};
 use berth_domain::resources::{Capacity, Demand, Reserved};
@@ -40,7 +40,8 @@ fn executor(cpu_millis: u64, register_time_ms: u64) -> Executor {
         session: Some(SessionId::trusted("s")),
         state: ExecutorState::Active,
         not_ready: None,
-        drain_deadline_ms: None,
+        restarting: false,
+        drain: None,
         fenced: false,
         capacity: Capacity { cpu_millis, memory_bytes: 1 << 30, gpus: vec![] },
         reserved: Reserved::default(),
@@ -51,6 +52,7 @@ fn executor(cpu_millis: u64, register_time_ms: u64) -> Executor {
         scheduler: SchedulerId::trusted("r"),
         scheduler_address: String::new(),
         register_time_ms,
+        seen_ms: None,
         lease_expiry_ms: 0,
         revision: 1,
     }
@@ -181,11 +183,8 @@ fn what_a_drained_executor_still_has_at_its_deadline_is_stopped() {
         ..job("a", 1, OnLost::Retry)
     };
     image.put_job(&running);
-    let drained = |drain_deadline_ms| Executor {
-        state: ExecutorState::Draining,
-        drain_deadline_ms,
-        ..executor(1_000, 100 * SECOND)
-    };
+    let drained =
+        |deadline_ms| Executor { drain: Some(Drain { deadline_ms }), ..executor(1_000, 100 * SECOND) };
     assert_eq!(empty(&image, &drained(None), 200 * SECOND).len(), 0, "without a deadline they may end");
     assert_eq!(empty(&image, &drained(Some(201 * SECOND)), 200 * SECOND).len(), 0);
     let stopped = empty(&image, &drained(Some(200 * SECOND)), 200 * SECOND);

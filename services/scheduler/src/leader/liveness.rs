@@ -90,7 +90,7 @@ impl<'a> Liveness<'a> {
             };
             self.commit_all(&executor.id, "putting back the jobs of a lost executor", bury).await;
         }
-        for executor in executors.iter().filter(|executor| executor.drain_deadline_ms.is_some()) {
+        for executor in executors.iter().filter(|executor| executor.drain.is_some()) {
             let empty = |image: &Image, now_ms| {
                 image.executor(&executor.id).map_or_else(Vec::new, |executor| empty(image, executor, now_ms))
             };
@@ -136,7 +136,7 @@ impl<'a> Liveness<'a> {
                 due.push((*executor).clone());
             }
         }
-        if due.is_empty() || Instant::now() < self.quiet_until || self.frozen(expired.len(), living.len()) {
+        if due.is_empty() || Instant::now() < self.quiet_until || self.frozen(&expired, &living) {
             Vec::new()
         } else {
             due
@@ -144,8 +144,10 @@ impl<'a> Liveness<'a> {
     }
 
     /// Counts all that are out of touch: of those that were cut off together, the verdicts fall due one
-    /// after the other, as their last heartbeats came.
-    fn frozen(&mut self, silent: usize, living: usize) -> bool {
+    /// after the other, as their last heartbeats came. Who announced its stop was not cut off.
+    fn frozen(&mut self, expired: &[&Executor], living: &[&Executor]) -> bool {
+        let unannounced = |executors: &[&Executor]| executors.iter().filter(|known| !known.restarting).count();
+        let (silent, living) = (unannounced(expired), unannounced(living));
         if silent < FREEZE_LEAST || silent * 100 <= living * FREEZE_PERCENT {
             self.frozen_since = None;
             return false;
@@ -163,7 +165,10 @@ impl<'a> Liveness<'a> {
 
     async fn pronounce(&self, executor: Executor) {
         tracing::warn!(executor_id = %executor.id, "executor is lost");
-        let lost = Executor { state: ExecutorState::Lost, session: None, ..executor };
+        let (lease_ms, now_ms) = (self.context.config.lease_ms(), self.context.clock.now_ms());
+        let seen_ms = Some(executor.last_seen_ms(lease_ms, now_ms));
+        let lost =
+            Executor { state: ExecutorState::Lost, session: None, restarting: false, seen_ms, ..executor };
         let mutation = Mutation::PutExecutor { executor: Box::new(lost), lease: None };
         commit_fenced(self.context, self.term, vec![mutation]).await;
     }

@@ -3,16 +3,25 @@
 
 use std::time::Duration;
 
-use berth_domain::executor::Executor;
+use berth_domain::executor::{Executor, RESTART_LEASE_MS};
 use berth_domain::ids::{ExecutorId, SessionId};
 use berth_store::{Call, Mutation, StoreError, Verdict};
 
 use crate::context::Context;
 
-/// How long an executor that announced its restart is waited for.
-const RESTART_LEASE: Duration = Duration::from_secs(120);
-/// How often a change that lost a race is decided again; the next heartbeat would bring it anyway.
+/// How often a change that lost a race is decided again.
 const TRIES: u32 = 5;
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It is stored.
+    Stored,
+    /// Others were faster each time: it is to be tried again later.
+    Busy,
+    /// Another session speaks for the executor by now.
+    Over,
+}
 
 /// Stores why the executor can run no jobs; an empty reason says that it can.
 ///
@@ -23,7 +32,7 @@ pub(super) async fn set_not_ready(
     executor: &ExecutorId,
     session: &SessionId,
     reason: &str,
-) -> Result<(), StoreError> {
+) -> Result<Noted, StoreError> {
     let reason = (!reason.is_empty()).then(|| reason.to_owned());
     match &reason {
         Some(reason) => tracing::warn!(executor_id = %executor, %reason, "executor can run no jobs"),
@@ -40,9 +49,10 @@ pub(super) async fn set_restarting(
     context: &Context,
     executor: &ExecutorId,
     session: &SessionId,
-) -> Result<(), StoreError> {
-    let lease = RESTART_LEASE.max(context.config.lease);
-    let restarting = |record| Executor { not_ready: Some("It restarts.".to_owned()), ..record };
+) -> Result<Noted, StoreError> {
+    let lease = Duration::from_millis(RESTART_LEASE_MS).max(context.config.lease);
+    let seen_ms = Some(context.clock.now_ms());
+    let restarting = |record| Executor { restarting: true, seen_ms, ..record };
     change(context, executor, session, Some(lease), restarting).await
 }
 
@@ -52,21 +62,20 @@ async fn change(
     session: &SessionId,
     lease: Option<Duration>,
     next: impl Fn(Executor) -> Executor,
-) -> Result<(), StoreError> {
+) -> Result<Noted, StoreError> {
     for _ in 0..TRIES {
         let known = context.store.executors().await?;
         let known = known.into_iter().find(|known| known.id == *executor);
-        // Another session speaks for it now.
         let Some(known) = known.filter(|known| known.session.as_ref() == Some(session)) else {
-            return Ok(());
+            return Ok(Noted::Over);
         };
         let mutation = Mutation::PutExecutor { executor: Box::new(next(known)), lease };
         let call = Call { leader: None, generation: None, mutations: vec![mutation] };
         let committed = context.commit(call).await?;
         if let Some(Verdict::Applied(_)) = committed.verdicts.first() {
-            return Ok(());
+            return Ok(Noted::Stored);
         }
     }
     tracing::warn!(executor_id = %executor, "the executor's condition could not be stored: it is being changed by others");
-    Ok(())
+    Ok(Noted::Busy)
 }

@@ -19,6 +19,7 @@ use super::registry::Registered;
 use crate::app::Connect;
 use crate::context::Context;
 use crate::entropy::random_name;
+use crate::image::Image;
 
 /// How long another replica may take to say whether it holds a session.
 const CHECK_WAIT: Duration = Duration::from_secs(1);
@@ -47,16 +48,14 @@ pub async fn register(
         check_free(context, connect, known.as_ref(), &candidate).await?;
         let mut next = candidate.clone();
         if let Some(known) = known {
+            check_buried(context, &known)?;
             next.revision = known.revision;
             if is_same_process(&known, &candidate) {
                 // It has been there all along; what it was told before a new generation still counts.
                 next.register_time_ms = known.register_time_ms;
             }
-            // A drain outlives a restart; a verdict does not outlive the executor's return.
-            if known.state == ExecutorState::Draining {
-                next.state = ExecutorState::Draining;
-                next.drain_deadline_ms = known.drain_deadline_ms;
-            }
+            // A drain outlives restarts and verdicts; a verdict does not outlive the executor's return.
+            next.drain = known.drain;
         }
         next.session = Some(SessionId::trusted(random_name(context.entropy.as_ref())));
         let mutation =
@@ -64,7 +63,9 @@ pub async fn register(
         let call = Call { leader: None, generation: None, mutations: vec![mutation] };
         let committed = context.commit(call).await.map_err(|e| context.problem(&e))?;
         match committed.verdicts.first() {
-            Some(Verdict::Applied(_)) => {
+            Some(Verdict::Applied(revision)) => {
+                next.revision = *revision;
+                check_devices_again(context, &next).await?;
                 tracing::info!(executor_id = %next.id, peer = %next.peer_address, "executor registered");
                 recovery::recover(context, &request, &next).await?;
                 return respond(context, &request, next, generation).await;
@@ -122,7 +123,8 @@ fn candidate(context: &Context, request: &v1::RegisterRequest, peer: String) -> 
         session: None,
         state: ExecutorState::Active,
         not_ready: (!request.not_ready.is_empty()).then(|| shorten_message(&request.not_ready)),
-        drain_deadline_ms: None,
+        restarting: false,
+        drain: None,
         fenced: false,
         capacity: capacity_from_wire(request.capacity.as_ref(), &request.gpus)?,
         reserved: Reserved::default(),
@@ -133,6 +135,7 @@ fn candidate(context: &Context, request: &v1::RegisterRequest, peer: String) -> 
         scheduler: context.config.scheduler_id.clone(),
         scheduler_address: context.config.advertise.clone(),
         register_time_ms: context.clock.now_ms(),
+        seen_ms: None,
         lease_expiry_ms: 0,
         revision: 0,
     })
@@ -168,6 +171,22 @@ async fn check_free(
             known.id,
             host_of(&known.peer_address)
         ),
+    })
+}
+
+/// What a fenced executor had is put back before it may return: it would be taken for running otherwise.
+fn check_buried(context: &Context, known: &Executor) -> Result<(), Problem> {
+    let is_buried = |image: &Image| {
+        // An image that does not show the fence yet may not show its jobs either.
+        image.position.revision >= known.revision && image.assigned_to(&known.id).next().is_none()
+    };
+    if !known.fenced || context.with_image(is_buried) {
+        return Ok(());
+    }
+    Err(Problem::Unavailable {
+        reason: "EXECUTOR_FENCED",
+        message: format!("Executor {} was fenced, and its jobs are being put back; retry.", known.id),
+        retry_after: Duration::from_secs(1),
     })
 }
 
@@ -214,6 +233,19 @@ fn check_devices(context: &Context, known: &[Executor], candidate: &Executor) ->
         }
     }
     Ok(())
+}
+
+/// Two that register the same device at the same time do not see each other before they are stored. The
+/// later one then gives way.
+async fn check_devices_again(context: &Context, registered: &Executor) -> Result<(), Problem> {
+    let mut known = context.store.executors().await.map_err(|e| context.problem(&e))?;
+    known.retain(|other| other.revision < registered.revision);
+    let Err(problem) = check_devices(context, &known, registered) else { return Ok(()) };
+    let withdrawn = Executor { state: ExecutorState::Lost, session: None, ..registered.clone() };
+    let mutation = Mutation::PutExecutor { executor: Box::new(withdrawn), lease: None };
+    let call = Call { leader: None, generation: None, mutations: vec![mutation] };
+    context.commit(call).await.map_err(|e| context.problem(&e))?;
+    Err(problem)
 }
 
 /// The machine of an address: the port of a client says nothing to anybody.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use berth_api::convert::{attempt_from_wire, attempt_to_wire, duration, signed, spec_to_wire};
 use berth_api::status::Problem;
 use berth_api::v1;
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::Executor;
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
 use berth_domain::job::{Job, JobIndex};
 use berth_domain::lifecycle::shorten_message;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
 use super::assignments::{Assignments, At, Forgotten};
-use super::condition;
+use super::condition::{self, Noted};
 use super::leases::LeaseClient;
 use super::registry::Registered;
 use super::reports::{ReportError, commit_reports};
@@ -258,9 +258,11 @@ impl Session {
         }
         if message.planned_restart {
             tracing::info!(executor_id = %self.executor, "executor announces a restart");
-            condition::set_restarting(&self.context, &self.executor, &self.session)
-                .await
-                .map_err(End::Store)?;
+            let noted = condition::set_restarting(&self.context, &self.executor, &self.session).await;
+            // The executor counts on it once the stream ends well.
+            if noted.map_err(End::Store)? != Noted::Stored {
+                return Err(End::Over);
+            }
         }
         if !message.reports.is_empty() {
             self.report(&message.reports).await?;
@@ -279,10 +281,14 @@ impl Session {
         }
         let not_ready = shorten_message(&heartbeat.not_ready);
         if self.not_ready != not_ready {
-            condition::set_not_ready(&self.context, &self.executor, &self.session, &not_ready)
-                .await
-                .map_err(End::Store)?;
-            self.not_ready = not_ready;
+            let (executor, session) = (&self.executor, &self.session);
+            let noted = condition::set_not_ready(&self.context, executor, session, &not_ready).await;
+            match noted.map_err(End::Store)? {
+                Noted::Stored => self.not_ready = not_ready,
+                // The next heartbeat says it again.
+                Noted::Busy => {}
+                Noted::Over => return Err(End::Over),
+            }
         }
         if let Some(used) = heartbeat.used {
             self.context.sessions.note_used(&self.executor, used);
@@ -331,7 +337,7 @@ impl Session {
     }
 
     fn is_draining(&self) -> bool {
-        let is_drained = |known: &Arc<Executor>| known.state == ExecutorState::Draining;
+        let is_drained = |known: &Arc<Executor>| known.drain.is_some();
         self.context.with_image(|image| image.executor(&self.executor).is_some_and(is_drained))
     }
 

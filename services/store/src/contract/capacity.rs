@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::job::Job;
 
 use super::Subject;
@@ -78,12 +78,19 @@ pub async fn an_executor_that_is_not_active_takes_nothing(subject: &dyn Subject)
     let nowhere = verdict(&store, update(assigned(&wanted, "nowhere", 1))).await;
     assert_eq!(nowhere, Verdict::Conflict(Conflict::Missing));
     let mut stored = register(&store, executor("e1", &[])).await;
-    for state in [ExecutorState::Draining, ExecutorState::Lost] {
-        stored = register(&store, Executor { state, ..stored }).await;
+    let fresh = executor("e1", &[]);
+    let not_active = [
+        Executor { drain: Some(Drain::default()), ..fresh.clone() },
+        Executor { state: ExecutorState::Lost, ..fresh.clone() },
+        Executor { not_ready: Some("no engine".to_owned()), ..fresh.clone() },
+        Executor { restarting: true, ..fresh.clone() },
+    ];
+    for next in not_active {
+        stored = register(&store, Executor { revision: stored.revision, ..next.clone() }).await;
         let refused = verdict(&store, update(assigned(&wanted, "e1", 1))).await;
-        assert_eq!(refused, Verdict::Conflict(Conflict::ExecutorNotActive), "{state:?}");
+        assert_eq!(refused, Verdict::Conflict(Conflict::ExecutorNotActive), "{next:?}");
     }
-    register(&store, Executor { state: ExecutorState::Active, ..stored }).await;
+    register(&store, Executor { revision: stored.revision, ..fresh }).await;
     apply(&store, update(assigned(&wanted, "e1", 1))).await;
 }
 

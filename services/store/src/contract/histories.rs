@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::ExecutorId;
 use berth_domain::job::{Job, JobState};
 
@@ -140,18 +140,16 @@ impl History {
         let devices = usize::try_from(self.random.below(DEVICES.len() as u64 + 1)).unwrap();
         let fresh = executor(&id, &DEVICES[..devices]);
         let revision = stored.map_or(0, |stored| stored.revision);
-        let state = match self.random.below(6) {
-            0 => ExecutorState::Draining,
-            1 => ExecutorState::Lost,
-            _ => ExecutorState::Active,
+        let (state, drain) = match self.random.below(6) {
+            0 => (ExecutorState::Active, Some(Drain::default())),
+            1 => (ExecutorState::Lost, None),
+            _ => (ExecutorState::Active, None),
         };
         let session = match state {
             ExecutorState::Lost => None,
-            ExecutorState::Active | ExecutorState::Draining => {
-                Some(session_id(&format!("session-{}", 1 + self.random.below(2))))
-            }
+            ExecutorState::Active => Some(session_id(&format!("session-{}", 1 + self.random.below(2)))),
         };
-        put(Executor { state, session, revision, ..fresh })
+        put(Executor { state, drain, session, revision, ..fresh })
     }
 }
 

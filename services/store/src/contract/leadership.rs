@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::SchedulerId;
 
 use super::Subject;
@@ -136,7 +136,7 @@ pub async fn a_record_without_a_grant_keeps_the_lease(subject: &dyn Subject) {
     let store = subject.open().await;
     let stored = register(&store, executor("e1", &[])).await;
     let expiry_ms = stored.lease_expiry_ms;
-    let draining = Executor { state: ExecutorState::Draining, lease_expiry_ms: 1, ..stored };
+    let draining = Executor { drain: Some(Drain::default()), lease_expiry_ms: 1, ..stored };
     let put = Mutation::PutExecutor { executor: Box::new(draining), lease: None };
     assert!(matches!(verdict(&store, put).await, Verdict::Applied(_)));
     assert_eq!(read_executor(&store, "e1").await.lease_expiry_ms, expiry_ms);

@@ -115,7 +115,8 @@ pub(super) fn executor(id: &str, gpus: &[&str]) -> Executor {
         session: Some(session_id("session-1")),
         state: ExecutorState::Active,
         not_ready: None,
-        drain_deadline_ms: None,
+        restarting: false,
+        drain: None,
         fenced: false,
         capacity: Capacity {
             cpu_millis: 4_000,
@@ -130,6 +131,7 @@ pub(super) fn executor(id: &str, gpus: &[&str]) -> Executor {
         scheduler: SchedulerId::trusted("scheduler-1"),
         scheduler_address: "10.0.0.2:2".to_owned(),
         register_time_ms: NOW_MS,
+        seen_ms: None,
         lease_expiry_ms: 0,
         revision: 0,
     }

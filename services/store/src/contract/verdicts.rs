@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::{Drain, Executor};
 use berth_domain::job::Job;
 
 use super::Subject;
@@ -81,7 +81,7 @@ pub async fn an_executor_changed_in_a_call_counts_in_the_call(subject: &dyn Subj
     let first = executor("e1", &["g0"]);
     let mut second = Executor { revision: base + 1, ..executor("e1", &["g1"]) };
     second.capacity.cpu_millis = 100;
-    let drained = Executor { state: ExecutorState::Draining, revision: base + 3, ..executor("e1", &["g1"]) };
+    let drained = Executor { drain: Some(Drain::default()), revision: base + 3, ..executor("e1", &["g1"]) };
     let wanted = |cpu_millis| {
         let mut next = Job { revision: base + 2, ..job("j1") };
         next.demand.cpu_millis = cpu_millis;

@@ -1,6 +1,6 @@
 //! Executor records.
 
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, SchedulerId, SessionId};
 use berth_domain::resources::{Capacity, GpuDevice, Reserved};
 use prost::Message;
@@ -36,9 +36,11 @@ pub(super) fn executor_to_record(executor: &Executor) -> pb::Executor {
         scheduler_address: executor.scheduler_address.clone(),
         register_time_ms: executor.register_time_ms,
         not_ready: executor.not_ready.clone(),
-        drain_deadline_ms: executor.drain_deadline_ms,
         fenced: executor.fenced,
         instance_id: executor.instance_id.clone(),
+        restarting: executor.restarting,
+        drain: executor.drain.map(|drain| pb::Drain { deadline_ms: drain.deadline_ms }),
+        seen_ms: executor.seen_ms,
     }
 }
 
@@ -59,8 +61,10 @@ pub(super) fn executor_from_record(record: pb::Executor, revision: u64) -> Resul
         scheduler_address: record.scheduler_address,
         register_time_ms: record.register_time_ms,
         not_ready: record.not_ready,
-        drain_deadline_ms: record.drain_deadline_ms,
         fenced: record.fenced,
+        restarting: record.restarting,
+        drain: record.drain.map(|drain| Drain { deadline_ms: drain.deadline_ms }),
+        seen_ms: record.seen_ms,
         instance_id: record.instance_id,
         lease_expiry_ms: 0,
         revision,
@@ -95,7 +99,6 @@ fn capacity_from_record(record: Option<pb::Capacity>) -> Result<Capacity, StoreE
 fn state_to_record(state: ExecutorState) -> pb::ExecutorState {
     match state {
         ExecutorState::Active => pb::ExecutorState::Active,
-        ExecutorState::Draining => pb::ExecutorState::Draining,
         ExecutorState::Lost => pb::ExecutorState::Lost,
     }
 }
@@ -103,7 +106,6 @@ fn state_to_record(state: ExecutorState) -> pb::ExecutorState {
 fn state_from_record(value: i32) -> Result<ExecutorState, StoreError> {
     match pb::ExecutorState::try_from(value) {
         Ok(pb::ExecutorState::Active) => Ok(ExecutorState::Active),
-        Ok(pb::ExecutorState::Draining) => Ok(ExecutorState::Draining),
         Ok(pb::ExecutorState::Lost) => Ok(ExecutorState::Lost),
         Ok(pb::ExecutorState::Unspecified) | Err(_) => Err(unknown("executor state", value)),
     }

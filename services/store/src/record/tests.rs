@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::{EndReason, JOB_STATES, Job};
 use berth_domain::resources::{Capacity, Demand, GpuDevice, Reserved};
@@ -142,11 +142,13 @@ prop_compose! {
     fn executor()(
         ids in (id(), option::of(id()), id()),
         texts in (any::<String>(), any::<String>(), any::<String>(), any::<String>(), any::<String>()),
-        state in prop_oneof![Just(ExecutorState::Active), Just(ExecutorState::Draining), Just(ExecutorState::Lost)],
+        state in prop_oneof![Just(ExecutorState::Active), Just(ExecutorState::Lost)],
+        drain in option::of(option::of(any::<u64>())),
+        absent in (any::<bool>(), option::of(any::<u64>())),
         capacity in (any::<u64>(), any::<u64>(), vec((any::<String>(), any::<String>(), any::<bool>()), 0..4)),
         labels in texts(),
         numbers in (any::<u32>(), any::<u64>(), any::<u64>()),
-        condition in (option::of(any::<String>()), option::of(any::<u64>()), any::<bool>(), any::<String>()),
+        condition in (option::of(any::<String>()), any::<bool>(), any::<String>()),
     ) -> Executor {
         let gpus = capacity.2.into_iter().map(|(id, model, emulated)| GpuDevice { id, model, emulated }).collect();
         Executor {
@@ -160,9 +162,11 @@ prop_compose! {
             scheduler_address: texts.4,
             state,
             not_ready: condition.0,
-            drain_deadline_ms: condition.1,
-            fenced: condition.2,
-            instance_id: condition.3,
+            drain: drain.map(|deadline_ms| Drain { deadline_ms }),
+            restarting: absent.0,
+            seen_ms: absent.1,
+            fenced: condition.1,
+            instance_id: condition.2,
             capacity: Capacity { cpu_millis: capacity.0, memory_bytes: capacity.1, gpus },
             reserved: Reserved::default(),
             labels,

@@ -117,8 +117,8 @@ fn attempt_name(attempt: Option<(u32, u64)>) -> Value {
 fn state_name(executor: &Executor) -> &'static str {
     match executor.state {
         ExecutorState::Active if executor.takes_jobs() => "ACTIVE",
+        ExecutorState::Active if executor.drain.is_some() => "DRAINING",
         ExecutorState::Active => "NOT_READY",
-        ExecutorState::Draining => "DRAINING",
         ExecutorState::Lost => "LOST",
     }
 }
