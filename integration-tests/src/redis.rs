@@ -38,8 +38,14 @@ impl Redis {
         redis
     }
 
-    /// Starts the server (again) on what is on disk.
+    /// Starts the server (again) on what is on disk, and waits until it answers.
     pub fn up(&mut self) {
+        self.begin_up();
+        until("redis answers", || (self.cli(&["PING"]).trim() == "PONG").then_some(()));
+    }
+
+    /// Starts the server (again) on what is on disk, which it may have to load first.
+    pub fn begin_up(&mut self) {
         let mut command = Command::new(tools::redis_server());
         command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
@@ -48,7 +54,6 @@ impl Redis {
             .args(&self.options);
         let process = Process::start("redis-server", &mut command);
         self.process = Some(process);
-        until("redis answers", || (self.cli(&["PING"]).trim() == "PONG").then_some(()));
     }
 
     /// Kills the server with SIGKILL.

@@ -33,6 +33,11 @@ pub const ROWS: &[Row] = &[
         "the master made a replica of nobody: every write is READONLY for 4 s",
         read_only,
     ),
+    Row::new(
+        "redis-loading",
+        "kill -9 of Redis, which then answers LOADING for some seconds while it reads what is on disk",
+        loading,
+    ),
     Row::new("redis-slow", "SIGSTOP of Redis for 3 s while jobs run and are submitted", slow),
     Row::new("redis-full", "maxmemory set to what is used", full),
 ];
@@ -236,6 +241,45 @@ fn read_only() -> String {
     assert_eq!(cluster.ended(&next)["exitCode"], 5);
     format!(
         "{answers} submits answered 503 with Retry-After; the job that ended meanwhile was told with its 7"
+    )
+}
+
+fn loading() -> String {
+    let options = ["--key-load-delay", "200", "--loading-process-events-interval-bytes", "1024"];
+    let redis = Redis::start_with(&[&options[..], &["--enable-debug-command", "yes"]].concat());
+    let mut cluster = Cluster::start_on(redis, &CLOCKS);
+    cluster.add_executor("executor-1", SIZE, &[]);
+    let (id, container) = running(&cluster, &held("HOLD"));
+    let kept = id_of(&cluster.submit(&sized(patient(&["sh", "-c", "exit 5"]), 4.0)));
+    // What takes long to load; a file of the usual kind is made of it.
+    cluster.redis.cli(&["DEBUG", "POPULATE", "20000", "junk", "10"]);
+    cluster.redis.cli(&["BGREWRITEAOF"]);
+    until("it is on disk", || {
+        let info = cluster.redis.cli(&["INFO", "persistence"]);
+        let is_over = info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0");
+        is_over.then_some(())
+    });
+    cluster.redis.kill();
+    cluster.redis.begin_up();
+    let is_loading = |cluster: &Cluster| cluster.redis.cli(&["GET", "junk:1"]).starts_with("LOADING");
+    until("it loads", || is_loading(&cluster).then_some(()));
+    let began = Instant::now();
+    let_go(&container);
+    let (mut answers, mut last) = (0, Duration::ZERO);
+    while is_loading(&cluster) {
+        last = began.elapsed();
+        let Some((status, waits)) = refused(&cluster.scheduler.http) else { continue };
+        // An answer may be of the moment after.
+        assert!((status, waits) == (503, true) || !is_loading(&cluster), "503 with Retry-After: {status}");
+        answers += 1;
+    }
+    assert!(answers > 0, "it loaded for {last:?}");
+    assert_eq!(end_of(&cluster.ended(&id)), ("FAILED".into(), 7, 1));
+    assert_eq!(cluster.ended(&kept)["exitCode"], 5, "what was acknowledged is not lost");
+    format!(
+        "LOADING for {} ms, {answers} submits answered 503 with Retry-After; the job that ended meanwhile was told \
+         with its 7, and what was acknowledged ran",
+        last.as_millis()
     )
 }
 

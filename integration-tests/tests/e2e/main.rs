@@ -18,6 +18,7 @@ mod placement;
 mod recipes;
 mod reload;
 mod replicas;
+mod restarts;
 mod settings;
 mod truth;
 

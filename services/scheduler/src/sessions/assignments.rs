@@ -11,16 +11,21 @@ use berth_domain::job::Job;
 /// a change on its way.
 const MAX_MISMATCHES: u32 = 2;
 
-/// What an attempt is to be stopped for: a user's abort says more than the put-back of a drain.
+/// What an attempt is to be stopped for, and how soon: a user's abort says more than the put-back of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stopping {
     abort: bool,
     requeue: bool,
+    grace_ms: Option<u64>,
 }
 
 impl Stopping {
     fn of(job: &Job) -> Self {
-        Self { abort: job.abort_requested, requeue: job.requeue_requested }
+        Self {
+            abort: job.abort_requested,
+            requeue: job.requeue_requested,
+            grace_ms: job.abort_grace_ms,
+        }
     }
 }
 
