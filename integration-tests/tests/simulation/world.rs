@@ -37,8 +37,12 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// What a run showed.
 pub struct Report {
-    /// Every record a job ever had, with its revision.
+    /// Every record a job ever had, with its revision, but for what the store lost.
     pub history: Vec<(u64, Job)>,
+    /// What the store lost when it failed over.
+    pub lost: Vec<(u64, Job)>,
+    /// An executor died for good and was fenced.
+    pub fenced: bool,
     /// Jobs whose submit was acknowledged.
     pub acknowledged: BTreeSet<String>,
     /// How each of them must end.
@@ -85,6 +89,17 @@ struct Wish {
 type Acknowledged = Arc<Mutex<BTreeMap<String, JobState>>>;
 type History = Arc<Mutex<Vec<(u64, Job)>>>;
 
+/// What an observer of the store saw.
+#[derive(Clone, Default)]
+struct Seen {
+    history: History,
+    /// Seen, and lost afterwards.
+    lost: History,
+    /// The revision up to which the store that took over had everything.
+    promoted: Arc<Mutex<Option<u64>>>,
+    all_ended: Arc<AtomicBool>,
+}
+
 /// Runs a world to its end.
 pub fn run(seed: u64) -> Report {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -117,38 +132,51 @@ pub fn run(seed: u64) -> Report {
             executor(name, disk.clone(), engine.clone(), lives.lock().unwrap().random(), life)
         });
     }
-    let (acknowledged, history) = (Acknowledged::default(), History::default());
-    let all_ended = Arc::new(AtomicBool::new(false));
+    let (acknowledged, seen) = (Acknowledged::default(), Seen::default());
     let jobs = jobs(&mut rng);
-    sim.client("observer", observe(store.replica(), history.clone(), jobs.len(), all_ended.clone()));
+    sim.client("observer", observe(store.replica(), seen.clone(), jobs.len(), acknowledged.clone()));
     sim.client("client", submit_all(jobs, acknowledged.clone()));
     let drains = Arc::new(AtomicUsize::new(0));
     sim.client("operator", operate(Round::drawn(&mut rng), drains.clone()));
-    let machines = Machines { stores: &handles, engines: &engines, stops: &stops };
-    let faults = play(&mut sim, &mut rng, &machines, &all_ended);
+    let dead = rng.random_bool(0.2).then(|| rng.random_range(0..EXECUTORS.len()));
+    if let Some(index) = dead {
+        sim.client("fencer", fence(EXECUTORS[index]));
+    }
+    let machines = Machines { store: &store, stores: &handles, engines: &engines, stops: &stops, dead };
+    let faults = play(&mut sim, &mut rng, &machines, &seen);
     let expected = acknowledged.lock().unwrap().clone();
-    let starts = engines.iter().flat_map(|engine| engine.starts()).collect();
-    let history = history.lock().unwrap().clone();
-    let drains = drains.load(Ordering::SeqCst);
-    Report { history, acknowledged: expected.keys().cloned().collect(), expected, starts, faults, drains }
+    Report {
+        history: seen.history.lock().unwrap().clone(),
+        lost: seen.lost.lock().unwrap().clone(),
+        fenced: dead.is_some(),
+        acknowledged: expected.keys().cloned().collect(),
+        expected,
+        starts: engines.iter().flat_map(|engine| engine.starts()).collect(),
+        faults,
+        drains: drains.load(Ordering::SeqCst),
+    }
 }
 
 /// What a fault may touch.
 struct Machines<'a> {
+    /// The store itself.
+    store: &'a ModelStore,
     /// The store as each scheduler reaches it.
     stores: &'a [ModelStore],
     engines: &'a [SimulatedEngine],
     /// Tells an executor to stop, in its present life.
     stops: &'a [Arc<Mutex<CancellationToken>>],
+    /// The executor whose machine dies for good.
+    dead: Option<usize>,
 }
 
-/// Steps through the run; on the way a process crashes, a link is cut, and an engine and the store stop to
-/// answer for a while.
+/// Steps through the run; on the way a process crashes, a link is cut, an engine and the store stop to
+/// answer for a while, and the store fails over to a copy that lacks its newest writes.
 fn play(
     sim: &mut turmoil::Sim<'_>,
     rng: &mut StdRng,
     machines: &Machines<'_>,
-    all_ended: &AtomicBool,
+    seen: &Seen,
 ) -> usize {
     let at = |rng: &mut StdRng| Duration::from_millis(rng.random_range(300..3_000));
     let (crash_at, cut_at, broken_at, silent_at) = (at(rng), at(rng), at(rng), at(rng));
@@ -159,8 +187,13 @@ fn play(
     let silence = outage();
     let broken = &machines.engines[rng.random_range(0..2)];
     let crashed = ["executor-1", "executor-2", "scheduler-1", "scheduler-2"][rng.random_range(0..4)];
+    let crashed = machines.dead.map_or(crashed, |index| EXECUTORS[index]);
     // An executor may stop in order instead.
     let told = EXECUTORS.iter().position(|name| *name == crashed).filter(|_| rng.random_bool(0.5));
+    let told = told.filter(|_| machines.dead.is_none());
+    let copied_at = Duration::from_millis(rng.random_range(200..3_000));
+    let lost_at = copied_at + Duration::from_millis(rng.random_range(20..800));
+    let mut copy = None;
     let cut = (EXECUTORS[rng.random_range(0..2)], SCHEDULERS[rng.random_range(0..2)]);
     let mut plan = vec![
         (crash_at, 0),
@@ -170,6 +203,8 @@ fn play(
         (back_at, 4),
         (mended_at, 5),
         (whole_at, 6),
+        (copied_at, 7),
+        (lost_at, 8),
     ];
     plan.sort();
     let mut plan = plan.into_iter().peekable();
@@ -179,7 +214,13 @@ fn play(
             match act {
                 0 => match told {
                     Some(index) => machines.stops[index].lock().unwrap().cancel(),
-                    None => sim.crash(crashed),
+                    None => {
+                        sim.crash(crashed);
+                        if let Some(index) = machines.dead {
+                            let now_ms = EPOCH_MS + u64::try_from(sim.elapsed().as_millis()).expect("short");
+                            machines.engines[index].reboot(now_ms, 137);
+                        }
+                    }
                 },
                 1 => sim.partition(cut.0, cut.1),
                 2 => broken.set_broken(true),
@@ -188,12 +229,20 @@ fn play(
                     .stores
                     .iter()
                     .for_each(|store| store.set_unavailable_for(sim.elapsed() + silence)),
+                4 if machines.dead.is_some() => {}
                 4 => sim.bounce(crashed),
                 5 => sim.repair(cut.0, cut.1),
-                _ => broken.set_broken(false),
+                6 => broken.set_broken(false),
+                7 => copy = Some(machines.store.snapshot()),
+                _ => {
+                    let copy = copy.take().expect("it was made before");
+                    *seen.promoted.lock().unwrap() = Some(copy.position().revision);
+                    machines.store.fail_over(copy);
+                }
             }
             // A fault after the last end proves nothing.
-            faults += usize::from(act < 4 && !all_ended.load(Ordering::SeqCst));
+            let is_fault = act < 4 || act == 8;
+            faults += usize::from(is_fault && !seen.all_ended.load(Ordering::SeqCst));
         }
         match sim.step() {
             Ok(true) => return faults,
@@ -369,21 +418,68 @@ async fn operate(round: Round, drains: Arc<AtomicUsize>) -> turmoil::Result {
     Ok(())
 }
 
+/// Declares an executor dead once it is judged lost, by whichever replica.
+async fn fence(executor: &'static str) -> turmoil::Result {
+    for attempt in 0.. {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let Some(channel) = channel(&format!("{}:{PORT}", SCHEDULERS[attempt % 2])).await else { continue };
+        let mut client = ClusterServiceClient::new(channel);
+        let all = client.list_executors(v1::ListExecutorsRequest::default());
+        let Ok(Ok(all)) = tokio::time::timeout(Duration::from_secs(2), all).await else { continue };
+        let all = all.into_inner().executors;
+        if !all.iter().any(|known| known.id == executor && known.state() == v1::ExecutorState::Lost) {
+            continue;
+        }
+        let request = v1::FenceExecutorRequest { id: executor.to_owned(), ..Default::default() };
+        let fenced = tokio::time::timeout(Duration::from_secs(2), client.fence_executor(request)).await;
+        if matches!(fenced, Ok(Ok(_))) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+impl Seen {
+    /// Notes a job's new record.
+    fn note(&self, revision: u64, job: Job) {
+        self.history.lock().unwrap().push((revision, job));
+    }
+
+    /// Says whether every job was submitted and has ended, or was lost by the store.
+    fn is_over(&self, count: usize, acknowledged: &Acknowledged) -> bool {
+        let acknowledged = acknowledged.lock().unwrap();
+        let (history, lost) = (self.history.lock().unwrap(), self.lost.lock().unwrap());
+        acknowledged.len() == count
+            && acknowledged.keys().all(|id| match history.iter().rev().find(|(_, job)| job.id.as_str() == id) {
+                Some((_, newest)) => newest.state.is_terminal(),
+                None => lost.iter().any(|(_, job)| job.id.as_str() == id),
+            })
+    }
+
+    /// Strikes what the store lost, and gives where the log of the one that took over begins.
+    fn strike(&self, generation: u64) -> Position {
+        let revision = self.promoted.lock().unwrap().expect("only a fail-over begins a generation");
+        let mut history = self.history.lock().unwrap();
+        let kept = history.partition_point(|(at, _)| *at <= revision);
+        self.lost.lock().unwrap().extend(history.drain(kept..));
+        Position { generation, revision }
+    }
+}
+
 /// Follows the store's log until every job has ended.
 async fn observe(
     store: ModelStore,
-    history: History,
+    seen: Seen,
     count: usize,
-    all_ended: Arc<AtomicBool>,
+    acknowledged: Acknowledged,
 ) -> turmoil::Result {
     let mut position = Position::default();
-    let mut ended = BTreeSet::new();
     // The first change makes the first generation.
     while position.generation == 0 {
         position.generation = store.meta().await.map_or(0, |meta| meta.position.generation);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    while ended.len() < count {
+    while !seen.is_over(count, &acknowledged) {
         match store.changes(position, Duration::from_secs(5)).await {
             // The store is silent: what happened is told after.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -391,17 +487,20 @@ async fn observe(
                 position = next;
                 for (revision, change) in entries {
                     if let Change::Job(job) = change {
-                        if job.state.is_terminal() {
-                            ended.insert(job.id.clone());
-                        }
-                        history.lock().unwrap().push((revision, *job));
+                        seen.note(revision, *job);
                     }
                 }
             }
-            Ok(Changes::Resync) => return Err("the log was trimmed before it was read".into()),
+            Ok(Changes::Resync) => {
+                let generation = store.meta().await?.position.generation;
+                if generation == position.generation {
+                    return Err("the log was trimmed before it was read".into());
+                }
+                position = seen.strike(generation);
+            }
         }
     }
-    all_ended.store(true, Ordering::SeqCst);
+    seen.all_ended.store(true, Ordering::SeqCst);
     // A second end of any job would follow soon.
     tokio::time::sleep(Duration::from_secs(60)).await;
     if let Changes::Entries { entries, .. } = store.changes(position, Duration::ZERO).await? {
@@ -409,7 +508,7 @@ async fn observe(
             Change::Job(job) => Some((revision, *job)),
             Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => None,
         });
-        history.lock().unwrap().extend(jobs);
+        jobs.for_each(|(revision, job)| seen.note(revision, job));
     }
     Ok(())
 }

@@ -36,6 +36,13 @@ pub struct ModelStore {
 #[derive(Clone)]
 pub struct Snapshot(State);
 
+impl Snapshot {
+    /// Shows how far it goes.
+    pub fn position(&self) -> Position {
+        self.0.position()
+    }
+}
+
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
