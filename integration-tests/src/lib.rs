@@ -9,6 +9,7 @@ pub mod docker;
 pub mod door;
 pub mod engine;
 pub mod failpoints;
+pub mod history;
 pub mod http;
 pub mod load;
 pub mod process;

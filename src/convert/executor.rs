@@ -136,6 +136,7 @@ pub fn executor_to_wire(executor: &Executor, context: ExecutorContext) -> v1::Ex
     };
     let not_ready = match (&executor.not_ready, executor.state) {
         (_, ExecutorState::Lost) if executor.fenced => "It was fenced by an operator.".to_owned(),
+        (_, ExecutorState::Lost) if executor.drain.is_some() => "It is drained once it is back.".to_owned(),
         (_, ExecutorState::Lost) => String::new(),
         (_, ExecutorState::Active) if executor.restarting => "It restarts.".to_owned(),
         (reason, ExecutorState::Active) => reason.clone().unwrap_or_default(),

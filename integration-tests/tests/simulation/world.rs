@@ -1,6 +1,6 @@
 //! One simulated run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,13 +9,14 @@ use berth_api::v1;
 use berth_api::v1::cluster_service_client::ClusterServiceClient;
 use berth_api::v1::job_service_client::JobServiceClient;
 use berth_domain::ids::{ExecutorId, SchedulerId};
-use berth_domain::job::{Job, JobState};
+use berth_domain::job::{JOB_STATES, JobState};
 use berth_executor::clock::Clock;
 use berth_executor::disk::{Disk, MemoryDisk};
 use berth_executor::host::Host;
 use berth_executor::random::SeededRandom;
-use berth_executor::runtime::{SimulatedEngine, SimulatedRuntime};
+use berth_executor::runtime::{Ran, SimulatedEngine, SimulatedRuntime};
 use berth_executor::{Deps as ExecutorDeps, ExecutorConfig};
+use berth_integration_tests::history::{Abort, History, Logged, Run, Submit};
 use berth_scheduler::{Deps, Replica, SchedulerConfig, SeededEntropy};
 use berth_store::model::ModelStore;
 use berth_store::{Change, Changes, Position, Store};
@@ -34,21 +35,17 @@ const EXECUTORS: [&str; 2] = ["executor-1", "executor-2"];
 const EPOCH_MS: u64 = 1_700_000_000_000;
 /// How long a run may take, in simulated time.
 const LIMIT: Duration = Duration::from_secs(600);
+/// By then every fault is over, and was got over.
+const QUIET_AT: Duration = Duration::from_secs(90);
 
 /// What a run showed.
 pub struct Report {
-    /// Every record a job ever had, with its revision, but for what the store lost.
-    pub history: Vec<(u64, Job)>,
-    /// What the store lost when it failed over.
-    pub lost: Vec<(u64, Job)>,
+    /// What is judged.
+    pub history: History,
+    /// How each acknowledged job must end.
+    pub expected: BTreeMap<String, JobState>,
     /// An executor died for good and was fenced.
     pub fenced: bool,
-    /// Jobs whose submit was acknowledged.
-    pub acknowledged: BTreeSet<String>,
-    /// How each of them must end.
-    pub expected: BTreeMap<String, JobState>,
-    /// Starts of each container.
-    pub starts: BTreeMap<String, u32>,
     /// Crashes, cuts and broken engines before every job had ended.
     pub faults: usize,
     /// Drains that an operator asked for and was granted.
@@ -58,7 +55,7 @@ pub struct Report {
 impl Report {
     /// The whole run as text.
     pub fn trace(&self) -> String {
-        self.history.iter().map(|(revision, job)| format!("{revision} {job:?}\n")).collect()
+        self.history.log.iter().map(|logged| format!("{logged:?}\n")).collect()
     }
 }
 
@@ -84,17 +81,25 @@ struct Wish {
     end: JobState,
     /// The pause before its submit.
     pause: Duration,
+    /// It is aborted after that time.
+    abort_after: Option<Duration>,
 }
 
-type Acknowledged = Arc<Mutex<BTreeMap<String, JobState>>>;
-type History = Arc<Mutex<Vec<(u64, Job)>>>;
+/// What the clients were answered.
+#[derive(Clone, Default)]
+struct Answers {
+    submits: Arc<Mutex<Vec<Submit>>>,
+    aborts: Arc<Mutex<Vec<Abort>>>,
+    /// How each acknowledged job must end.
+    expected: Arc<Mutex<BTreeMap<String, JobState>>>,
+}
 
 /// What an observer of the store saw.
 #[derive(Clone, Default)]
 struct Seen {
-    history: History,
+    log: Arc<Mutex<Vec<Logged>>>,
     /// Seen, and lost afterwards.
-    lost: History,
+    tail: Arc<Mutex<Vec<Logged>>>,
     /// The revision up to which the store that took over had everything.
     promoted: Arc<Mutex<Option<u64>>>,
     all_ended: Arc<AtomicBool>,
@@ -132,10 +137,10 @@ pub fn run(seed: u64) -> Report {
             executor(name, disk.clone(), engine.clone(), lives.lock().unwrap().random(), life)
         });
     }
-    let (acknowledged, seen) = (Acknowledged::default(), Seen::default());
+    let (answers, seen) = (Answers::default(), Seen::default());
     let jobs = jobs(&mut rng);
-    sim.client("observer", observe(store.replica(), seen.clone(), jobs.len(), acknowledged.clone()));
-    sim.client("client", submit_all(jobs, acknowledged.clone()));
+    sim.client("observer", observe(store.replica(), seen.clone(), jobs.len(), answers.clone()));
+    sim.client("client", submit_all(jobs, answers.clone()));
     let drains = Arc::new(AtomicUsize::new(0));
     sim.client("operator", operate(Round::drawn(&mut rng), drains.clone()));
     let dead = rng.random_bool(0.2).then(|| rng.random_range(0..EXECUTORS.len()));
@@ -144,17 +149,25 @@ pub fn run(seed: u64) -> Report {
     }
     let machines = Machines { store: &store, stores: &handles, engines: &engines, stops: &stops, dead };
     let faults = play(&mut sim, &mut rng, &machines, &seen);
-    let expected = acknowledged.lock().unwrap().clone();
-    Report {
-        history: seen.history.lock().unwrap().clone(),
-        lost: seen.lost.lock().unwrap().clone(),
-        fenced: dead.is_some(),
-        acknowledged: expected.keys().cloned().collect(),
-        expected,
-        starts: engines.iter().flat_map(|engine| engine.starts()).collect(),
-        faults,
-        drains: drains.load(Ordering::SeqCst),
-    }
+    let end_ms = EPOCH_MS + u64::try_from(sim.elapsed().as_millis()).expect("a run is short");
+    let runs = EXECUTORS.iter().zip(&engines).flat_map(|(name, engine)| {
+        engine.runs(end_ms).into_iter().map(|Ran { attempt, started_ms, ended }| Run {
+            attempt,
+            executor: (*name).to_owned(),
+            started_ms,
+            ended,
+        })
+    });
+    let history = History {
+        submits: answers.submits.lock().unwrap().clone(),
+        aborts: answers.aborts.lock().unwrap().clone(),
+        log: seen.log.lock().unwrap().clone(),
+        tail: seen.tail.lock().unwrap().clone(),
+        runs: runs.collect(),
+        is_quiet: true,
+    };
+    let expected = answers.expected.lock().unwrap().clone();
+    Report { history, expected, fenced: dead.is_some(), faults, drains: drains.load(Ordering::SeqCst) }
 }
 
 /// What a fault may touch.
@@ -172,12 +185,7 @@ struct Machines<'a> {
 
 /// Steps through the run; on the way a process crashes, a link is cut, an engine and the store stop to
 /// answer for a while, and the store fails over to a copy that lacks its newest writes.
-fn play(
-    sim: &mut turmoil::Sim<'_>,
-    rng: &mut StdRng,
-    machines: &Machines<'_>,
-    seen: &Seen,
-) -> usize {
+fn play(sim: &mut turmoil::Sim<'_>, rng: &mut StdRng, machines: &Machines<'_>, seen: &Seen) -> usize {
     let at = |rng: &mut StdRng| Duration::from_millis(rng.random_range(300..3_000));
     let (crash_at, cut_at, broken_at, silent_at) = (at(rng), at(rng), at(rng), at(rng));
     // Some outages are so long that an executor is judged lost.
@@ -308,6 +316,7 @@ async fn executor(
 fn jobs(rng: &mut StdRng) -> Vec<Wish> {
     let mut job = || {
         let (command, end) = match rng.random_range(0..4) {
+            _ if rng.random_bool(0.1) => (vec!["sleep".to_owned(), "300".to_owned()], JobState::Aborted),
             0 => (vec!["true".to_owned()], JobState::Succeeded),
             1 => (vec!["exit".to_owned(), "3".to_owned()], JobState::Failed),
             _ => {
@@ -320,25 +329,69 @@ fn jobs(rng: &mut StdRng) -> Vec<Wish> {
             1 => v1::OnLost::Hold,
             _ => v1::OnLost::Retry,
         };
-        Wish { command, on_lost, end, pause: Duration::from_millis(rng.random_range(0..400)) }
+        let aborted = end == JobState::Aborted;
+        let abort_after = aborted.then(|| Duration::from_millis(rng.random_range(0..8_000)));
+        Wish { command, on_lost, end, pause: Duration::from_millis(rng.random_range(0..400)), abort_after }
     };
     (0..20).map(|_| job()).collect()
 }
 
-/// Submits every job until it is acknowledged, by whichever replica answers.
-async fn submit_all(jobs: Vec<Wish>, acknowledged: Acknowledged) -> turmoil::Result {
+/// Submits every job until it is acknowledged, by whichever replica answers, and aborts those that are to
+/// be aborted.
+async fn submit_all(jobs: Vec<Wish>, answers: Answers) -> turmoil::Result {
+    let mut aborts = tokio::task::JoinSet::new();
     for (i, wish) in jobs.into_iter().enumerate() {
         tokio::time::sleep(wish.pause).await;
         for attempt in 0.. {
             let address = format!("{}:{PORT}", SCHEDULERS[attempt % 2]);
-            if let Some(id) = submit(&address, i, &wish).await {
-                acknowledged.lock().unwrap().insert(id, wish.end);
+            let job = submit(&address, i, &wish).await;
+            let (key, spec) = (format!("job-{i}"), wish.command.join(" "));
+            answers.submits.lock().unwrap().push(Submit { key, spec, job: job.clone() });
+            if let Some(id) = job {
+                answers.expected.lock().unwrap().insert(id.clone(), wish.end);
+                if let Some(pause) = wish.abort_after {
+                    aborts.spawn(abort(id, pause, answers.clone()));
+                }
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+    while aborts.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Aborts a job until it is answered with its end, by whichever replica.
+async fn abort(id: String, pause: Duration, answers: Answers) {
+    tokio::time::sleep(pause).await;
+    for attempt in 0.. {
+        if let Some(channel) = channel(&format!("{}:{PORT}", SCHEDULERS[attempt % 2])).await {
+            let request = v1::AbortJobRequest { id: id.clone(), ..Default::default() };
+            let mut client = JobServiceClient::new(channel);
+            match tokio::time::timeout(Duration::from_secs(5), client.abort_job(request)).await {
+                Ok(Ok(answer)) => {
+                    let job = answer.into_inner().job.expect("an answer has a job");
+                    let state = state_of(job.state());
+                    answers.aborts.lock().unwrap().push(Abort { job: job.id, state, at_ms: now_ms() });
+                    if state.is_terminal() {
+                        return;
+                    }
+                }
+                // It has ended otherwise, or the store has lost it.
+                Ok(Err(status))
+                    if matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::NotFound) =>
+                {
+                    return;
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn state_of(state: v1::JobState) -> JobState {
+    JOB_STATES.into_iter().find(|known| state.as_str_name().ends_with(known.name())).expect("it has a state")
 }
 
 async fn channel(address: &str) -> Option<Channel> {
@@ -440,56 +493,53 @@ async fn fence(executor: &'static str) -> turmoil::Result {
 }
 
 impl Seen {
-    /// Notes a job's new record.
-    fn note(&self, revision: u64, job: Job) {
-        self.history.lock().unwrap().push((revision, job));
+    fn note(&self, generation: u64, entries: Vec<(u64, Change)>) {
+        let logged = |(revision, change)| Logged { generation, revision, change };
+        self.log.lock().unwrap().extend(entries.into_iter().map(logged));
     }
 
     /// Says whether every job was submitted and has ended, or was lost by the store.
-    fn is_over(&self, count: usize, acknowledged: &Acknowledged) -> bool {
-        let acknowledged = acknowledged.lock().unwrap();
-        let (history, lost) = (self.history.lock().unwrap(), self.lost.lock().unwrap());
-        acknowledged.len() == count
-            && acknowledged.keys().all(|id| match history.iter().rev().find(|(_, job)| job.id.as_str() == id) {
-                Some((_, newest)) => newest.state.is_terminal(),
-                None => lost.iter().any(|(_, job)| job.id.as_str() == id),
+    fn is_over(&self, count: usize, answers: &Answers) -> bool {
+        let expected = answers.expected.lock().unwrap();
+        let (log, tail) = (self.log.lock().unwrap(), self.tail.lock().unwrap());
+        let newest = |logged: &[Logged], id: &str| {
+            logged.iter().rev().find_map(|logged| match &logged.change {
+                Change::Job(job) if job.id.as_str() == id => Some(job.state),
+                _ => None,
+            })
+        };
+        expected.len() == count
+            && expected.keys().all(|id| match newest(&log, id) {
+                Some(state) => state.is_terminal(),
+                None => newest(&tail, id).is_some(),
             })
     }
 
     /// Strikes what the store lost, and gives where the log of the one that took over begins.
     fn strike(&self, generation: u64) -> Position {
         let revision = self.promoted.lock().unwrap().expect("only a fail-over begins a generation");
-        let mut history = self.history.lock().unwrap();
-        let kept = history.partition_point(|(at, _)| *at <= revision);
-        self.lost.lock().unwrap().extend(history.drain(kept..));
+        let mut log = self.log.lock().unwrap();
+        let kept = log.partition_point(|logged| logged.revision <= revision);
+        self.tail.lock().unwrap().extend(log.drain(kept..));
         Position { generation, revision }
     }
 }
 
 /// Follows the store's log until every job has ended.
-async fn observe(
-    store: ModelStore,
-    seen: Seen,
-    count: usize,
-    acknowledged: Acknowledged,
-) -> turmoil::Result {
+async fn observe(store: ModelStore, seen: Seen, count: usize, answers: Answers) -> turmoil::Result {
     let mut position = Position::default();
     // The first change makes the first generation.
     while position.generation == 0 {
         position.generation = store.meta().await.map_or(0, |meta| meta.position.generation);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    while !seen.is_over(count, &acknowledged) {
+    while !seen.is_over(count, &answers) {
         match store.changes(position, Duration::from_secs(5)).await {
             // The store is silent: what happened is told after.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             Ok(Changes::Entries { entries, position: next }) => {
                 position = next;
-                for (revision, change) in entries {
-                    if let Change::Job(job) = change {
-                        seen.note(revision, *job);
-                    }
-                }
+                seen.note(position.generation, entries);
             }
             Ok(Changes::Resync) => {
                 let generation = store.meta().await?.position.generation;
@@ -501,14 +551,11 @@ async fn observe(
         }
     }
     seen.all_ended.store(true, Ordering::SeqCst);
-    // A second end of any job would follow soon.
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    if let Changes::Entries { entries, .. } = store.changes(position, Duration::ZERO).await? {
-        let jobs = entries.into_iter().filter_map(|(revision, change)| match change {
-            Change::Job(job) => Some((revision, *job)),
-            Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => None,
-        });
-        jobs.for_each(|(revision, job)| seen.note(revision, job));
+    // Whoever is away comes back, and stops what is no longer wanted; a second end of any job would follow.
+    let quiet = QUIET_AT.saturating_sub(turmoil::elapsed()).max(Duration::from_secs(30));
+    tokio::time::sleep(quiet).await;
+    if let Changes::Entries { entries, position } = store.changes(position, Duration::ZERO).await? {
+        seen.note(position.generation, entries);
     }
     Ok(())
 }

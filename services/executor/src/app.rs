@@ -108,7 +108,8 @@ async fn open(deps: &Deps, config: &ExecutorConfig) -> Result<Opened, ExecutorEr
     let capacity = capacity(&deps.host, &config.overrides, &identity.executor_id);
     let outbox = Outbox::new(deps.disk.clone());
     let found = outbox.load().await.map_err(ExecutorError::Disk)?;
-    let lease_file = LeaseFile::new(deps.disk.clone(), deps.clock.clone());
+    let owner = Owner { cluster: config.cluster.clone(), executor: identity.executor_id.to_string() };
+    let lease_file = LeaseFile::new(deps.disk.clone(), deps.clock.clone(), owner.clone());
     let lease = lease_file.load().await.map_err(ExecutorError::Disk)?;
     tracing::info!(
         executor_id = %identity.executor_id,
@@ -119,7 +120,6 @@ async fn open(deps: &Deps, config: &ExecutorConfig) -> Result<Opened, ExecutorEr
         ended = found.stored.len(),
         "executor starts"
     );
-    let owner = Owner { cluster: config.cluster.clone(), executor: identity.executor_id.to_string() };
     Ok(Opened { identity, owner, capacity, outbox, found, lease_file, lease })
 }
 

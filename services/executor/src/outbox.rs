@@ -1,8 +1,8 @@
 //! The outbox: how each attempt ended, one file each, durable before anybody is told. A file is
 //! renamed once the schedulers have taken note, and removed some time later: until then a
 //! cluster that lost its newest writes can be told again. Of a job that may start only once, the wish
-//! to start it is there too, durable before the engine is asked; and so is why a container is stopped,
-//! since its exit code does not tell.
+//! to start it is there too, durable before the engine is asked; and so is why a container was asked to
+//! stop, since its exit code does not tell.
 
 use std::io;
 use std::sync::Arc;
@@ -116,7 +116,7 @@ impl Outbox {
         self.disk.write_atomic(&path(attempt, STARTING), b"").await
     }
 
-    /// Makes durable why a container is about to be stopped.
+    /// Makes durable why a container was asked to stop.
     ///
     /// # Errors
     /// Fails when the disk does; a process that comes after this one then takes the exit for the job's own.
@@ -257,7 +257,11 @@ mod tests {
         outbox.remove(&attempt).await.expect("it is removed");
         assert_eq!(outbox.load().await.expect("it is read"), Found::default());
         disk.append("outbox/a.1.1.stopping", b"abort soon").await.expect("written");
-        assert_eq!(outbox.load().await.expect("it is read"), Found::default(), "what makes no sense says nothing");
+        assert_eq!(
+            outbox.load().await.expect("it is read"),
+            Found::default(),
+            "what makes no sense says nothing"
+        );
     }
 
     #[tokio::test]

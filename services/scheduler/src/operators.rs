@@ -17,23 +17,24 @@ use crate::jobs::list::show_executor;
 const TRIES: u32 = 5;
 
 /// Gives an executor no new jobs, and at the deadline puts back those it still has. A repeated call
-/// without a deadline keeps the one there is. One that is lost is drained once it is back.
+/// without a deadline keeps the one there is, 0 removes it. One that is lost is drained once it is back.
 ///
 /// # Errors
 /// Refuses an unknown executor and a malformed deadline; fails as the store does.
 pub async fn drain(context: &Context, request: v1::DrainExecutorRequest) -> Result<v1::Executor, Problem> {
-    let limit_ms = match &request.deadline {
-        Some(deadline) => duration_ms("deadline", deadline).map_err(|wrong| Problem::Invalid(vec![wrong]))?,
-        None => 0,
-    };
+    let limit_ms = request.deadline.as_ref().map(|deadline| duration_ms("deadline", deadline)).transpose();
+    let limit_ms = limit_ms.map_err(|wrong| Problem::Invalid(vec![wrong]))?;
     let now_ms = context.clock.now_ms();
-    let deadline_ms = (limit_ms > 0).then(|| now_ms.saturating_add(limit_ms));
     let executor = change(context, &request.id, |known| {
-        let known_ms = known.drain.and_then(|drain| drain.deadline_ms);
-        Ok(Executor { drain: Some(Drain { deadline_ms: deadline_ms.or(known_ms) }), ..known })
+        let deadline_ms = match limit_ms {
+            None => known.drain.and_then(|drain| drain.deadline_ms),
+            Some(0) => None,
+            Some(limit_ms) => Some(now_ms.saturating_add(limit_ms)),
+        };
+        Ok(Executor { drain: Some(Drain { deadline_ms }), ..known })
     })
     .await?;
-    tracing::info!(executor_id = %executor.id, limit_ms, reason = request.reason, "executor is drained");
+    tracing::info!(executor_id = %executor.id, ?limit_ms, reason = request.reason, "executor is drained");
     Ok(show_executor(context, &executor))
 }
 

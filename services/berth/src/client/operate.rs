@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 pub struct DrainArgs {
     /// How long its jobs may go on; what still runs then is stopped and put back [default: without limit, or as
-    /// said before]
+    /// said before; 0s: without limit]
     #[arg(long, value_parser = values::duration, value_name = "DURATION")]
     deadline: Option<Duration>,
     /// Why, for people
@@ -68,19 +68,19 @@ pub async fn drain(connection: &Connection, args: DrainArgs) -> anyhow::Result<u
         .await?;
     let mut executor = answer.executor.unwrap_or_default();
     let mut told = None;
-    if executor.state() == ExecutorState::Lost {
-        output::note(format!("berth: {} is lost: it is drained once it is back", executor.id));
-        show(&executor)?;
-        return Ok(0);
-    }
     while !args.detach && executor.state() != ExecutorState::Drained {
         if told != Some(executor.running_job_count) {
             told = Some(executor.running_job_count);
             output::note(format!("berth: {} takes no new jobs; {}", executor.id, left(&executor)));
         }
         if executor.state() == ExecutorState::Lost {
-            let said = format!("executor {} was lost before it was drained", executor.id);
-            return Err(Failure { exit: crate::failure::ERROR, message: said, hint: None }.into());
+            output::note(format!("berth: {} is lost: it is drained once it is back", executor.id));
+            if executor.running_job_count == 0 {
+                break;
+            }
+            let said = format!("executor {} is lost, and {}", executor.id, left(&executor));
+            let hint = Some("they wait for it, or for: berth fence".to_owned());
+            return Err(Failure { exit: crate::failure::ERROR, message: said, hint }.into());
         }
         if executor.state() == ExecutorState::Active {
             let said = format!("executor {} was resumed before it was drained", executor.id);
@@ -102,7 +102,9 @@ fn left(executor: &Executor) -> String {
         count => format!("{count} jobs are left"),
     };
     match instant(executor.drain_deadline.as_ref()) {
-        Some(deadline) => format!("{jobs}; what still runs at {} is put back", deadline.strftime("%H:%M:%S UTC")),
+        Some(deadline) => {
+            format!("{jobs}; what still runs at {} is put back", deadline.strftime("%H:%M:%S UTC"))
+        }
         None => jobs,
     }
 }

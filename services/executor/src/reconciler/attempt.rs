@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::container::fence_grace_ms;
+use super::ending::ENGINE_CODES;
 use super::steps::Act;
 use super::types::{Order, Outcome, Reportable};
 use crate::runtime::{EngineState, Inspected};
@@ -26,6 +27,11 @@ pub(super) struct Attempt {
     pub order: Option<Arc<Order>>,
     /// Set when the job is to be aborted.
     pub abort_grace_ms: Option<u64>,
+    /// An abort, with its grace, that came before the order.
+    pub early_abort: Option<Option<u64>>,
+    /// Its container appeared after the newest whole set, made by somebody else: it is left alone until the
+    /// next one.
+    pub stranger: bool,
     /// The schedulers have said that they do not want it here.
     pub dismissed: bool,
     /// The newest whole set names it, although its order was never told to this process: it must
@@ -83,20 +89,25 @@ impl Attempt {
     }
 
     /// Takes an order. It is taken once; a repeated one changes nothing.
-    pub fn order(&mut self, order: Order) {
+    pub fn order(&mut self, order: Order, now_ms: u64) {
         if self.noted || self.order.is_some() {
             return;
         }
         self.dismissed = false;
         self.fence_grace_ms = order.spec.as_ref().ok().and_then(fence_grace_ms);
         self.order = Some(Arc::new(order));
+        self.stranger = false;
         self.settle();
+        if let Some(grace_ms) = self.early_abort.take() {
+            self.abort(grace_ms, now_ms);
+        }
     }
 
     /// Takes the order back: the schedulers do not want the attempt here.
     pub fn dismiss(&mut self) {
         self.order = None;
         self.abort_grace_ms = None;
+        self.early_abort = None;
         self.confirmed = false;
         self.dismissed = true;
         self.cancel.cancel();
@@ -107,9 +118,10 @@ impl Attempt {
     /// until the end was reported. `false` when nothing of it is new.
     pub fn abort(&mut self, grace_ms: Option<u64>, now_ms: u64) -> bool {
         let Some(order) = &self.order else {
-            let is_news = self.end.is_none() && !self.dismissed;
+            // How long it has is in the order, which follows.
+            let is_news = self.end.is_none() && !self.dismissed && self.early_abort != Some(grace_ms);
             if is_news {
-                self.dismiss();
+                self.early_abort = Some(grace_ms);
             }
             return is_news;
         };
@@ -136,6 +148,14 @@ impl Attempt {
     /// What the domain calls acknowledged: noted, or of no interest to anybody.
     fn settle(&mut self) {
         self.memory.acknowledged = self.noted || (self.dismissed && self.order.is_none());
+    }
+
+    /// Nobody witnessed an exit whose code does not tell what it was: an earlier process may have stopped it
+    /// because its time was over, and only its order says how long that was.
+    pub fn may_have_timed_out(&self) -> bool {
+        let unknown = self.order.is_none() && !self.dismissed && self.memory.stop.is_none();
+        let says_nothing = self.seen.as_ref().is_some_and(|seen| ENGINE_CODES.contains(&seen.exit_code));
+        unknown && says_nothing && !self.witnessed && !self.old_boot
     }
 
     /// What is to be told to the schedulers.

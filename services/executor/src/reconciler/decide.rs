@@ -49,12 +49,13 @@ pub(super) fn decide(key: &AttemptRef, attempt: &Attempt, rules: &Rules) -> Deci
     }
     let lease_over = rules.lease_until_ms <= rules.now_ms;
     let running = matches!(attempt.container, Some(ContainerState::Running { .. }));
-    let fence_grace_ms = attempt.fence_grace_ms.filter(|_| attempt.end.is_none());
+    let fence_grace_ms = attempt.fence_grace_ms.filter(|_| attempt.end.is_none() && !attempt.stranger);
     let fence = fence_grace_ms.filter(|_| lease_over && running);
     let assignments = only(key, assignment(attempt, fence));
     let plan = reconcile(&Situation {
         assignments: &assignments,
-        assignments_known: (rules.assignments_known && !attempt.confirmed) || attempt.dismissed,
+        assignments_known: (rules.assignments_known && !attempt.confirmed && !attempt.stranger)
+            || attempt.dismissed,
         containers: &only(key, attempt.container),
         memory: &only(key, Some(attempt.memory.clone())),
         cleanup_after_ms: rules.cleanup_after_ms,
@@ -65,7 +66,9 @@ pub(super) fn decide(key: &AttemptRef, attempt: &Attempt, rules: &Rules) -> Deci
         // Without a lease, a job that may start only once may be given up elsewhere by now.
         Some((_, Step::Create | Step::Start)) if lease_over && fence_grace_ms.is_some() => Decision::Nothing,
         // Another process may hold the name: its containers are only looked at.
-        Some((_, step)) if !rules.entitled && *step != Step::Watch => Decision::Nothing,
+        Some((_, step)) if !rules.entitled && !is_own(attempt, *step) => Decision::Nothing,
+        // Whether it ran out of its time is in its order, which follows.
+        Some((_, Step::RecordExit)) if attempt.may_have_timed_out() => Decision::Nothing,
         // What an engine says of a container that it never started before the machine went down may be old.
         Some((_, Step::Start)) if attempt.old_boot => Decision::Do(Act::Step(Step::Remove)),
         Some((_, step)) => Decision::Do(Act::Step(*step)),
@@ -75,6 +78,18 @@ pub(super) fn decide(key: &AttemptRef, attempt: &Attempt, rules: &Rules) -> Deci
                 Some(at) => Decision::LookAgainAt(at),
                 None => Decision::Nothing,
             }
+        }
+    }
+}
+
+/// What a process may do for which the name is not, or no longer, its own: look, and carry through what it
+/// was told to do while it was.
+fn is_own(attempt: &Attempt, step: Step) -> bool {
+    match step {
+        Step::Watch | Step::Kill => true,
+        Step::Create | Step::Start | Step::Remove | Step::Forget => false,
+        Step::Terminate { .. } | Step::RecordExit | Step::RecordNeverRan(_) | Step::RecordVanished => {
+            attempt.order.is_some()
         }
     }
 }

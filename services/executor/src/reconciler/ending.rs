@@ -8,7 +8,7 @@ use berth_domain::reconcile::{Stop, StopCause};
 use crate::runtime::Inspected;
 
 /// Exit codes that an engine's own end gives to containers it takes with it.
-const ENGINE_CODES: [i32; 3] = [137, 143, 255];
+pub(super) const ENGINE_CODES: [i32; 3] = [137, 143, 255];
 /// SIGKILL, as the kernel sends it for lack of memory.
 const OUT_OF_MEMORY_CODE: i32 = 137;
 

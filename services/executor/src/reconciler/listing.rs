@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use berth_domain::backoff::Backoff;
 
+use super::attempt::Attempt;
 use super::owner::Reconciler;
 use super::steps::Steps;
 use super::types::Notice;
@@ -65,7 +66,9 @@ impl Reconciler {
         let boot_id = self.steps.surroundings.boot_id.clone();
         let mut present = BTreeSet::new();
         for container in listed {
-            let known = self.attempts.entry(container.attempt.clone()).or_default();
+            let stranger = self.assignments_known;
+            let known = self.attempts.entry(container.attempt.clone());
+            let known = known.or_insert_with(|| Attempt { stranger, ..Attempt::default() });
             present.insert(container.attempt.clone());
             known.old_boot = container.boot_id != boot_id;
             known.fence_grace_ms = known.fence_grace_ms.or(container.fence_grace_ms);

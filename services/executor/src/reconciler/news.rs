@@ -38,13 +38,15 @@ impl Reconciler {
         for key in orders.confirmed {
             if let Some(attempt) = self.attempts.get_mut(&key).filter(|attempt| attempt.order.is_none()) {
                 attempt.confirmed = attempt.end.is_none();
+                attempt.stranger = false;
                 self.touch(&key);
             }
         }
+        let now_ms = self.now_ms();
         for (key, order) in orders.starts {
             let attempt = self.attempts.entry(key.clone()).or_default();
             let new = attempt.order.is_none() && attempt.end.is_none();
-            attempt.order(order);
+            attempt.order(order, now_ms);
             if new {
                 // Output that is captured already is whole, and nothing more of it is to be expected.
                 if attempt.captured.is_none() {
@@ -56,7 +58,6 @@ impl Reconciler {
             }
             self.touch(&key);
         }
-        let now_ms = self.now_ms();
         for (key, grace_ms) in orders.stops {
             if let Some(attempt) = self.attempts.get_mut(&key) {
                 if attempt.abort(grace_ms, now_ms) {

@@ -321,7 +321,12 @@ impl Reconciler {
         }
         let reports = Arc::new(self.reports.clone());
         let containers_known = self.containers_known;
-        self.snapshot.send_replace(Snapshot { reports, assigned_digest: self.digest, used, containers_known });
+        self.snapshot.send_replace(Snapshot {
+            reports,
+            assigned_digest: self.digest,
+            used,
+            containers_known,
+        });
     }
 
     pub(super) fn set_changed_turn(&mut self, key: &AttemptRef) {

@@ -147,3 +147,71 @@ async fn a_container_that_a_machine_went_down_with_before_its_start_is_made_agai
     process.whole_set(vec![(key("a"), run("exit 6"))]).await;
     assert_eq!(process.end("a").await.cause, exited(6), "and its exit is of this boot");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_comes_before_the_order_has_the_orders_grace_and_cause() {
+    let machine = machine();
+    let mut process = machine.start().await;
+    let patient = || {
+        let clocks = Clocks { stop_grace_ms: 8_000, ..Clocks::default() };
+        order(JobSpec { clocks, ..spec("ignore-term 600") })
+    };
+    process.start("a", patient()).await;
+    process.runs("a").await;
+    process.crash().await;
+    let mut process = machine.start().await;
+    let stops = vec![(key("a"), None)];
+    let named = Orders { full_set: true, confirmed: vec![key("a")], stops, ..Orders::default() };
+    process.orders(named).await;
+    seconds(1).await;
+    let asked = Instant::now();
+    process.start("a", patient()).await;
+    assert_eq!(process.end("a").await.cause, EndCause::Aborted { code: Some(137) });
+    assert!(asked.elapsed() >= Duration::from_secs(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_started_since_the_whole_set_is_left_alone() {
+    let machine = machine();
+    let frozen = machine.start().await;
+    frozen.whole_set(Vec::new()).await;
+    let other = Machine {
+        engine: machine.engine.clone(),
+        clock: machine.clock.clone(),
+        disk: Arc::new(MemoryDisk::new(machine.clock.clone())),
+        boot_id: machine.boot_id.clone(),
+    };
+    let mut holder = other.start().await;
+    holder.start("once", once("sleep 60")).await;
+    holder.start("many", run("sleep 60")).await;
+    holder.runs("many").await;
+    // Its lease is over, and it does not know yet that another one has the name.
+    frozen.lease.send_replace(lease(0, true));
+    seconds(30).await;
+    assert_eq!(machine.running(), 2);
+    frozen.lease.send_replace(lease(15, true));
+    frozen.whole_set(Vec::new()).await;
+    seconds(10).await;
+    assert_eq!(machine.running(), 0, "a set of its own says that they are not wanted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_timeout_that_an_earlier_process_enforced_is_told_as_one() {
+    let machine = machine();
+    let mut process = machine.start().await;
+    let clocks = Clocks { run_timeout_ms: Some(5_000), ..Clocks::default() };
+    let timed = order(JobSpec { clocks, ..spec("sleep 600") });
+    process.start("a", timed.clone()).await;
+    process.runs("a").await;
+    // The cause of the stop cannot be written down.
+    machine.disk.set_full(true);
+    seconds(7).await;
+    assert_eq!(machine.running(), 0);
+    process.crash().await;
+    machine.disk.set_full(false);
+    let mut process = machine.start().await;
+    process.confirm(&["a"]).await;
+    seconds(5).await;
+    process.start("a", timed).await;
+    assert_eq!(process.end("a").await.cause, EndCause::RunTimeout { code: Some(143) });
+}

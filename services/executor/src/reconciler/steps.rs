@@ -280,12 +280,15 @@ impl Steps {
         let deaf_ms = DEAF_MS.saturating_sub(age_ms).min(grace_ms / 2);
         tokio::time::sleep(Duration::from_millis(deaf_ms)).await;
         let stop = Stop { cause, kill_at_ms, killed: false };
-        // A process that comes after this one must know why it ended; a full disk must not let it run on.
-        let stopping = Stopping { attempt: task.attempt.clone(), stop, fenced: task.fenced };
-        if let Err(error) = self.parts.outbox.stopping(&stopping).await {
-            tracing::warn!(job_id = %task.attempt.job, %error, "the cause of a stop could not be written down");
+        let outcome = self.signal(task, Signal::Term, Outcome::Stopping(stop)).await;
+        if outcome == Outcome::Stopping(stop) {
+            // A process that comes after this one must know why it ended, and that it was asked to.
+            let stopping = Stopping { attempt: task.attempt.clone(), stop, fenced: task.fenced };
+            if let Err(error) = self.parts.outbox.stopping(&stopping).await {
+                tracing::warn!(job_id = %task.attempt.job, %error, "the cause of a stop could not be written down");
+            }
         }
-        self.signal(task, Signal::Term, Outcome::Stopping(stop)).await
+        outcome
     }
 
     async fn signal(&self, task: &Task, signal: Signal, sent: Outcome) -> Outcome {

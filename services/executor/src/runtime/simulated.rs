@@ -43,9 +43,22 @@ struct Container {
     output: String,
 }
 
+/// A process that an engine ran, for those who judge a simulation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// The attempt of its container.
+    pub attempt: AttemptRef,
+    /// When it started.
+    pub started_ms: u64,
+    /// When it ended, and with which code; `None` while it runs.
+    pub ended: Option<(u64, i32)>,
+}
+
 #[derive(Debug, Default)]
 struct Engine {
     containers: BTreeMap<String, Container>,
+    /// What containers ran that are removed.
+    removed: Vec<Ran>,
     images: BTreeSet<String>,
     starts: BTreeMap<String, u32>,
     broken: bool,
@@ -92,6 +105,13 @@ impl SimulatedEngine {
         running.map(|container| container.attempt.clone()).collect()
     }
 
+    /// Tells what every process did until now, those of removed containers too.
+    pub fn runs(&self, now_ms: u64) -> Vec<Ran> {
+        let state = self.state();
+        let there = state.containers.values().filter_map(|container| container.ran(now_ms));
+        state.removed.iter().cloned().chain(there).collect()
+    }
+
     /// Counts the containers, in any state.
     pub fn container_count(&self) -> usize {
         self.state().containers.len()
@@ -102,6 +122,12 @@ impl Container {
     fn belongs_to(&self, owner: &Owner) -> bool {
         let label = |key: &str| self.plan.labels.get(key).map(String::as_str);
         label(labels::CLUSTER) == Some(&owner.cluster) && label(labels::EXECUTOR) == Some(&owner.executor)
+    }
+
+    fn ran(&self, now_ms: u64) -> Option<Ran> {
+        let process = self.process.as_ref()?;
+        let ended = (process.ends_ms <= now_ms).then_some((process.ends_ms, process.exit_code));
+        Some(Ran { attempt: self.attempt.clone(), started_ms: process.started_ms, ended })
     }
 
     fn state(&self, now_ms: u64) -> EngineState {
@@ -308,7 +334,12 @@ impl Runtime for SimulatedRuntime {
 
     async fn remove(&self, name: &ContainerName) -> Result<(), EngineError> {
         self.call().await?;
-        self.engine.state().containers.remove(name.as_str());
+        let now_ms = self.clock.wall_ms();
+        let mut state = self.engine.state();
+        // A forced removal ends what runs.
+        let gone = state.containers.remove(name.as_str()).and_then(|container| container.ran(now_ms));
+        let gone = gone.map(|ran| Ran { ended: ran.ended.or(Some((now_ms, KILLED))), ..ran });
+        state.removed.extend(gone);
         Ok(())
     }
 

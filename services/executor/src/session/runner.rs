@@ -10,6 +10,7 @@ use berth_api::status::reason_of;
 use berth_api::v1::RegisterResponse;
 use berth_api::v1::executor_service_client::ExecutorServiceClient;
 use berth_domain::backoff::RECONNECT;
+use berth_domain::executor::RESTART_LEASE_MS;
 use berth_domain::ids::ExecutorId;
 use berth_domain::resources::Capacity;
 use tokio::sync::{mpsc, watch};
@@ -24,9 +25,9 @@ use super::stream::{Stream, StreamEnd};
 use super::{register, wire};
 use crate::connect::Connect;
 use crate::identity::Identity;
+use crate::lease::{Lease, LeaseFile};
 use crate::logs::LogStore;
 use crate::random::{Random, shuffle, up_to};
-use crate::lease::{Lease, LeaseFile};
 use crate::reconciler::{Command, Progress, Snapshot};
 use crate::runtime::Runtime;
 
@@ -141,7 +142,14 @@ impl Session {
             let until = self.parts.lease.borrow().until;
             self.parts.lease_file.store(until).await;
             let left_s = until.saturating_duration_since(Instant::now()).as_secs();
-            tracing::info!(left_s, "the schedulers wait for this executor's return");
+            if left_s * 1_000 < RESTART_LEASE_MS / 2 {
+                tracing::warn!(
+                    left_s,
+                    "no scheduler took note of this stop: only the lease is left for the return"
+                );
+            } else {
+                tracing::info!(left_s, "the schedulers wait for this executor's return");
+            }
         }
     }
 
@@ -149,7 +157,8 @@ impl Session {
         // A registration names what is there. An engine that is known not to answer is not waited for.
         if self.parts.not_ready.borrow().is_none() {
             let mut snapshot = self.parts.snapshot.clone();
-            let known = tokio::time::timeout(FIRST_LIST_WAIT, snapshot.wait_for(|shown| shown.containers_known));
+            let known =
+                tokio::time::timeout(FIRST_LIST_WAIT, snapshot.wait_for(|shown| shown.containers_known));
             let _ = stop.run_until_cancelled(known).await;
         }
         let mut failures = 0;
@@ -259,10 +268,10 @@ impl Session {
         }
     }
 
-    /// A process that never had the name leaves the containers of it alone: they belong to whoever has it,
-    /// and what its folder says may be a copy.
-    fn refused(&mut self, status: &Status) {
-        if !self.was_registered && reason_of(status).as_deref() == Some("EXECUTOR_ID_IN_USE") {
+    /// A process whose name another one has leaves the containers of it alone: what its folder says may be
+    /// a copy, and what it was told before may be over.
+    fn refused(&self, status: &Status) {
+        if reason_of(status).as_deref() == Some("EXECUTOR_ID_IN_USE") {
             self.parts.lease.send_modify(|lease| lease.entitled = false);
         }
     }

@@ -19,8 +19,8 @@ use tonic::Streaming;
 
 use super::runner::{Ready, Registered, Session, interval};
 use super::{uploads, wire};
-use crate::random::about;
 use crate::lease::Lease;
+use crate::random::about;
 use crate::reconciler::{Command, Progress, Snapshot};
 
 /// How long the answer to a heartbeat may take.
@@ -267,8 +267,6 @@ impl<'a> Stream<'a> {
         if let Ok(Some(())) = tokio::time::timeout(FAREWELL_WAIT, told).await {
             let until = sent + Duration::from_millis(RESTART_LEASE_MS);
             self.session.parts.lease.send_modify(|lease| lease.until = lease.until.max(until));
-        } else {
-            tracing::warn!("no scheduler took note of this stop: only the lease is left for the return");
         }
         StreamEnd::Stopped
     }

@@ -179,7 +179,8 @@ pub fn bury(
 /// `MAX_MUTATIONS` of its jobs.
 pub fn empty(image: &Image, executor: &Executor, now_ms: u64) -> Vec<Mutation> {
     match executor.drain.and_then(|drain| drain.deadline_ms) {
-        Some(deadline_ms) if deadline_ms <= now_ms => {
+        // One that is lost cannot stop anything: the deadline counts again once it is back.
+        Some(deadline_ms) if deadline_ms <= now_ms && executor.state == ExecutorState::Active => {
             change_all(image, &executor.id, now_ms, || Event::RequeueRequested)
         }
         Some(_) | None => Vec::new(),

@@ -146,7 +146,8 @@ impl<'a> Liveness<'a> {
     /// Counts all that are out of touch: of those that were cut off together, the verdicts fall due one
     /// after the other, as their last heartbeats came. Who announced its stop was not cut off.
     fn frozen(&mut self, expired: &[&Executor], living: &[&Executor]) -> bool {
-        let unannounced = |executors: &[&Executor]| executors.iter().filter(|known| !known.restarting).count();
+        let unannounced =
+            |executors: &[&Executor]| executors.iter().filter(|known| !known.restarting).count();
         let (silent, living) = (unannounced(expired), unannounced(living));
         if silent < FREEZE_LEAST || silent * 100 <= living * FREEZE_PERCENT {
             self.frozen_since = None;

@@ -21,11 +21,7 @@ struct Stopping {
 
 impl Stopping {
     fn of(job: &Job) -> Self {
-        Self {
-            abort: job.abort_requested,
-            requeue: job.requeue_requested,
-            grace_ms: job.abort_grace_ms,
-        }
+        Self { abort: job.abort_requested, requeue: job.requeue_requested, grace_ms: job.abort_grace_ms }
     }
 }
 

@@ -239,7 +239,8 @@ fn check_devices(context: &Context, known: &[Executor], candidate: &Executor) ->
 /// later one then gives way.
 async fn check_devices_again(context: &Context, registered: &Executor) -> Result<(), Problem> {
     let mut known = context.store.executors().await.map_err(|e| context.problem(&e))?;
-    known.retain(|other| other.revision < registered.revision);
+    let order = |executor: &Executor| (executor.register_time_ms, executor.id.clone());
+    known.retain(|other| order(other) < order(registered));
     let Err(problem) = check_devices(context, &known, registered) else { return Ok(()) };
     let withdrawn = Executor { state: ExecutorState::Lost, session: None, ..registered.clone() };
     let mutation = Mutation::PutExecutor { executor: Box::new(withdrawn), lease: None };

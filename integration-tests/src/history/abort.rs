@@ -1,0 +1,28 @@
+//! What an abort was answered with.
+
+use berth_domain::job::JobState;
+
+use super::{Invariant, View, Violation, life, witnessed};
+
+pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
+    for abort in view.history.aborts.iter().filter(|abort| abort.state.is_terminal()) {
+        let id = abort.job.as_str();
+        let Some(records) = view.lives.get(id).filter(|_| !view.is_excused(id)) else { continue };
+        let Some(newest) = records.last() else { continue };
+        if newest.state != abort.state {
+            let story =
+                format!("the abort of job {id} was answered {}: {}", abort.state.name(), life(records));
+            found.push(Violation { invariant: Invariant::Abort, story });
+        }
+        let runs = view.runs_of(id);
+        let is_after = |run: &&super::Run| run.ended.is_none_or(|(end, _)| end > abort.at_ms);
+        let is_confirmed = newest.state == JobState::Aborted && !newest.stop_unconfirmed;
+        // An attempt that was given up before the abort runs on until its executor hears of it.
+        let is_last = |run: &&&super::Run| run.attempt == newest.last_attempt();
+        if is_confirmed && runs.iter().filter(is_last).any(is_after) {
+            let story =
+                format!("job {id} ran after its abort was answered at {}: {}", abort.at_ms, witnessed(runs));
+            found.push(Violation { invariant: Invariant::Abort, story });
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Whose word counts: leaders by epoch, executors by session.
+
+use std::collections::BTreeMap;
+
+use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::job::{EndReason, Job, JobState};
+use berth_store::Change;
+
+use super::{Invariant, View, Violation};
+
+pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
+    let mut epoch = 0;
+    let mut executors: BTreeMap<&str, &Executor> = BTreeMap::new();
+    let mut jobs: BTreeMap<&str, &Job> = BTreeMap::new();
+    for logged in &view.history.log {
+        let mut violated = |invariant, story: String| {
+            found.push(Violation { invariant, story: format!("revision {}: {story}", logged.revision) });
+        };
+        match &logged.change {
+            Change::Leader { epoch: next, scheduler_id } if !scheduler_id.is_empty() => {
+                if *next <= epoch {
+                    violated(
+                        Invariant::LeaderFence,
+                        format!("{scheduler_id} leads with epoch {next} after {epoch}"),
+                    );
+                }
+                epoch = *next;
+            }
+            Change::Leader { .. } | Change::JobDeleted(_) => {}
+            Change::Executor(executor) => {
+                executors.insert(executor.id.as_str(), executor);
+            }
+            Change::Job(job) => {
+                let before = jobs.insert(job.id.as_str(), job);
+                if view.is_excused(job.id.as_str()) {
+                    continue;
+                }
+                let is_assigned = job.state == JobState::Assigned
+                    && before.is_some_and(|before| before.state == JobState::Pending);
+                if is_assigned && job.attempt_epoch != epoch {
+                    violated(
+                        Invariant::LeaderFence,
+                        format!(
+                            "job {} was assigned with epoch {} while {epoch} leads",
+                            job.id, job.attempt_epoch
+                        ),
+                    );
+                }
+                let executor =
+                    before.filter(|_| is_report(before, job)).and_then(|before| before.executor.as_ref());
+                let lost = executor.and_then(|id| executors.get(id.as_str()));
+                if let Some(lost) = lost.filter(|executor| executor.state == ExecutorState::Lost) {
+                    violated(
+                        Invariant::ExecutorFence,
+                        format!(
+                            "job {} became {} by a report of {}, which is lost",
+                            job.id,
+                            job.state.name(),
+                            lost.id
+                        ),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Only a report of the executor makes such a step.
+fn is_report(before: Option<&Job>, after: &Job) -> bool {
+    let was_current = before.is_some_and(|before| before.current_attempt().is_some());
+    let started =
+        after.state == JobState::Running && before.is_some_and(|before| before.state != JobState::Running);
+    let exited = after.state.is_terminal() && after.end_reason == Some(EndReason::ExitCode);
+    was_current && (started || exited)
+}

@@ -1,0 +1,226 @@
+//! Judges what happened to a cluster against what it promises. A harness (simulation, chaos, a row of
+//! losses) gathers a [`History`]: what clients were answered, what the store's log said, and what the
+//! containers themselves witnessed. [`judge`] then lists every promise that was broken, each with the
+//! story of it in the domain's words. It knows nothing of how the history came about.
+//!
+//! A fail-over of the store that loses its newest writes excuses exactly those: the harness moves them to
+//! [`History::tail`], and what rests on them is not held against anybody.
+
+mod abort;
+mod capacity;
+mod leaders;
+mod lives;
+mod requests;
+#[cfg(test)]
+mod tests;
+mod witnesses;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use berth_domain::ids::AttemptRef;
+use berth_domain::job::{Job, JobState};
+use berth_store::Change;
+
+/// What happened.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// What clients asked to be run.
+    pub submits: Vec<Submit>,
+    /// What clients asked to be ended.
+    pub aborts: Vec<Abort>,
+    /// The store's log, oldest first, without what the store lost.
+    pub log: Vec<Logged>,
+    /// What the store lost when it failed over.
+    pub tail: Vec<Logged>,
+    /// What containers did.
+    pub runs: Vec<Run>,
+    /// Faults have ceased, and there was time for everything to end.
+    pub is_quiet: bool,
+}
+
+/// One entry of the store's log.
+#[derive(Debug, Clone)]
+pub struct Logged {
+    /// The store's generation.
+    pub generation: u64,
+    /// The revision that the change made.
+    pub revision: u64,
+    /// The change.
+    pub change: Change,
+}
+
+/// A submit by a client.
+#[derive(Debug, Clone)]
+pub struct Submit {
+    /// Its idempotency key.
+    pub key: String,
+    /// Names the spec by its content.
+    pub spec: String,
+    /// The job, where the call was answered with one; a call that failed, or whose outcome nobody knows,
+    /// promises nothing.
+    pub job: Option<String>,
+}
+
+/// An abort by a client that was answered.
+#[derive(Debug, Clone)]
+pub struct Abort {
+    /// The job.
+    pub job: String,
+    /// The state that the answer showed.
+    pub state: JobState,
+    /// When the answer came.
+    pub at_ms: u64,
+}
+
+/// What a container witnessed of itself.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The attempt it was started for.
+    pub attempt: AttemptRef,
+    /// Where it ran.
+    pub executor: String,
+    /// When its main process started; one that never started is no run.
+    pub started_ms: u64,
+    /// When it ended, and with which code; `None` while it runs.
+    pub ended: Option<(u64, i32)>,
+}
+
+/// What Berth promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// An acknowledged submit stays.
+    DurableAck,
+    /// A job ends once, for ever.
+    OneTerminal,
+    /// States, attempts and revisions follow each other as they may.
+    LegalTransitions,
+    /// No assignment goes beyond what an executor has, or to one that takes none; a device has one user.
+    Capacity,
+    /// Jobs on `hold` never run twice at once, and those on `fail` start at most once.
+    NoOverlap,
+    /// An assignment carries the epoch of the leader of its time; epochs rise.
+    LeaderFence,
+    /// What an executor reports counts only while it is not lost.
+    ExecutorFence,
+    /// What starts was assigned before; what is not current any more is stopped.
+    Authority,
+    /// What an abort is answered with is the end, and nothing runs after it.
+    Abort,
+    /// Success, and every exit code, was witnessed.
+    Truth,
+    /// The same key and spec is the same job; another spec under it is refused.
+    Idempotency,
+    /// Nothing is stuck once faults have ceased.
+    Liveness,
+}
+
+/// A broken promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// What was seen.
+    pub story: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}: {}", self.invariant, self.story)
+    }
+}
+
+/// Lists the broken promises of a history; none is what is hoped for.
+pub fn judge(history: &History) -> Vec<Violation> {
+    let view = View::of(history);
+    let mut found = Vec::new();
+    requests::judge(&view, &mut found);
+    lives::judge(&view, &mut found);
+    capacity::judge(&view, &mut found);
+    leaders::judge(&view, &mut found);
+    witnesses::judge(&view, &mut found);
+    abort::judge(&view, &mut found);
+    found
+}
+
+/// A history, sorted by job.
+struct View<'a> {
+    history: &'a History,
+    /// Each job's records, oldest first.
+    lives: BTreeMap<&'a str, Vec<&'a Job>>,
+    /// Jobs of which the store lost something.
+    in_tail: BTreeSet<&'a str>,
+    /// Jobs that were removed after their time.
+    removed: BTreeSet<&'a str>,
+    runs: BTreeMap<&'a str, Vec<&'a Run>>,
+}
+
+impl<'a> View<'a> {
+    fn of(history: &'a History) -> Self {
+        let mut lives: BTreeMap<&str, Vec<&Job>> = BTreeMap::new();
+        let mut removed = BTreeSet::new();
+        for logged in &history.log {
+            match &logged.change {
+                Change::Job(job) => lives.entry(job.id.as_str()).or_default().push(job),
+                Change::JobDeleted(id) => {
+                    removed.insert(id.as_str());
+                }
+                Change::Executor(_) | Change::Leader { .. } => {}
+            }
+        }
+        let lost = history.tail.iter().filter_map(|logged| match &logged.change {
+            Change::Job(job) => Some(job.id.as_str()),
+            Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => None,
+        });
+        let in_tail = lost.collect();
+        let mut runs: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();
+        for run in &history.runs {
+            runs.entry(run.attempt.job.as_str()).or_default().push(run);
+        }
+        runs.values_mut().for_each(|runs| runs.sort_by_key(|run| run.started_ms));
+        Self { history, lives, in_tail, removed, runs }
+    }
+
+    /// The runs of a job, oldest first.
+    fn runs_of(&self, job: &str) -> &[&'a Run] {
+        self.runs.get(job).map_or(&[], Vec::as_slice)
+    }
+
+    /// The newest record of a job.
+    fn newest(&self, job: &str) -> Option<&'a Job> {
+        self.lives.get(job).and_then(|life| life.last().copied())
+    }
+
+    /// The store lost something of the job, which excuses what rests on it.
+    fn is_excused(&self, job: &str) -> bool {
+        self.in_tail.contains(job)
+    }
+}
+
+/// Tells a job's life in a few words.
+fn life(records: &[&Job]) -> String {
+    let word = |job: &&Job| {
+        let mut word = format!("{} at {}", job.state.name(), job.revision);
+        if job.attempt > 0 {
+            word.push_str(&format!(" (attempt {}", job.attempt));
+            if let Some(executor) = &job.executor {
+                word.push_str(&format!(", {executor}"));
+            }
+            word.push(')');
+        }
+        word
+    };
+    records.iter().map(word).collect::<Vec<_>>().join(", then ")
+}
+
+/// Tells what a job's containers did.
+fn witnessed(runs: &[&Run]) -> String {
+    let word = |run: &&Run| {
+        let end = run.ended.map_or("runs on".to_owned(), |(at, code)| format!("ended at {at} with {code}"));
+        format!("attempt {} on {} started at {} and {end}", run.attempt.number, run.executor, run.started_ms)
+    };
+    if runs.is_empty() {
+        return "none of its containers ever started".to_owned();
+    }
+    runs.iter().map(word).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,370 @@
+//! A good history has nothing to be said against it; each promise broken in it is found.
+
+use std::collections::BTreeMap;
+
+use berth_domain::executor::{Drain, Executor, ExecutorState};
+use berth_domain::ids::{ExecutorId, JobId, Namespace, SchedulerId, SessionId};
+use berth_domain::job::EndReason;
+use berth_domain::resources::{Capacity, Demand, GpuDevice, Reserved};
+use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+
+use super::*;
+
+const EPOCH: u64 = 7;
+
+fn executor(id: &str) -> Executor {
+    let gpus = vec![GpuDevice { id: "g0".into(), model: "a100".into(), emulated: true }];
+    Executor {
+        id: ExecutorId::trusted(id),
+        node_id: "n".into(),
+        boot_id: "b".into(),
+        instance_id: "i".into(),
+        session: Some(SessionId::trusted("s")),
+        state: ExecutorState::Active,
+        not_ready: None,
+        restarting: false,
+        drain: None,
+        fenced: false,
+        capacity: Capacity { cpu_millis: 1_000, memory_bytes: 1 << 30, gpus },
+        reserved: Reserved::default(),
+        labels: BTreeMap::new(),
+        version: String::new(),
+        protocol_version: 1,
+        peer_address: String::new(),
+        scheduler: SchedulerId::trusted("r"),
+        scheduler_address: String::new(),
+        register_time_ms: 0,
+        seen_ms: None,
+        lease_expiry_ms: 0,
+        revision: 0,
+    }
+}
+
+fn pending(id: &str) -> Job {
+    let spec = JobSpec {
+        image: "i".into(),
+        command: Vec::new(),
+        env: BTreeMap::new(),
+        working_dir: String::new(),
+        demand: Demand { cpu_millis: 600, memory_bytes: 1 << 20, ..Demand::default() },
+        priority: 50,
+        clocks: Clocks::default(),
+        max_retries: 0,
+        labels: BTreeMap::new(),
+        on_lost: OnLost::Hold,
+        network: Network::Bridge,
+        pull_policy: PullPolicy::Missing,
+        namespace: Namespace::trusted("default"),
+    };
+    Job::new(JobId::trusted(id), String::new(), &spec, 0)
+}
+
+fn assigned(job: &Job, to: &str) -> Job {
+    Job {
+        state: JobState::Assigned,
+        attempt: job.attempt + 1,
+        attempt_epoch: EPOCH,
+        executor: Some(ExecutorId::trusted(to)),
+        ..job.clone()
+    }
+}
+
+fn running(job: &Job) -> Job {
+    Job { state: JobState::Running, ..job.clone() }
+}
+
+fn ended(job: &Job, code: i32) -> Job {
+    let state = if code == 0 { JobState::Succeeded } else { JobState::Failed };
+    Job { state, exit_code: Some(code), end_reason: Some(EndReason::ExitCode), ..job.clone() }
+}
+
+fn run(job: &Job, started_ms: u64, ended: Option<(u64, i32)>) -> Run {
+    let executor = job.executor.as_ref().expect("it is somewhere").to_string();
+    Run { attempt: job.last_attempt(), executor, started_ms, ended }
+}
+
+fn logged(changes: Vec<Change>) -> Vec<Logged> {
+    let entry = |(index, change)| Logged { generation: 1, revision: index as u64 + 1, change };
+    changes.into_iter().enumerate().map(entry).collect()
+}
+
+fn job(job: &Job) -> Change {
+    Change::Job(Box::new(job.clone()))
+}
+
+fn executor_is(executor: Executor) -> Change {
+    Change::Executor(Box::new(executor))
+}
+
+fn leads(epoch: u64) -> Change {
+    Change::Leader { epoch, scheduler_id: "scheduler-1".into() }
+}
+
+/// A leader, an executor and a job that succeeds; what happens is changed by each test.
+fn good() -> History {
+    let new = pending("a");
+    let there = assigned(&new, "e");
+    let runs = running(&there);
+    let done = ended(&runs, 0);
+    History {
+        submits: vec![Submit { key: "k".into(), spec: "h".into(), job: Some("a".into()) }],
+        aborts: Vec::new(),
+        log: logged(vec![
+            leads(EPOCH),
+            executor_is(executor("e")),
+            job(&new),
+            job(&there),
+            job(&runs),
+            job(&done),
+        ]),
+        tail: Vec::new(),
+        runs: vec![run(&there, 10, Some((20, 0)))],
+        is_quiet: true,
+    }
+}
+
+fn with_log(changes: Vec<Change>) -> History {
+    let mut history = good();
+    let mut all: Vec<Change> = history.log.iter().take(2).map(|logged| logged.change.clone()).collect();
+    all.extend(changes);
+    history.log = logged(all);
+    history
+}
+
+/// Expects violations of one promise alone.
+fn breaks(history: &History, invariant: Invariant) {
+    let found = judge(history);
+    assert!(!found.is_empty(), "{invariant:?} is broken");
+    let others: Vec<_> = found.iter().filter(|violation| violation.invariant != invariant).collect();
+    assert!(others.is_empty(), "nothing but {invariant:?} is broken: {others:#?}");
+}
+
+#[test]
+fn nothing_is_said_against_a_good_history() {
+    assert_eq!(judge(&good()), []);
+    assert_eq!(judge(&History::default()), []);
+}
+
+#[test]
+fn an_acknowledged_job_that_is_gone_is_missed_unless_the_store_lost_it() {
+    let mut history = good();
+    history.submits.push(Submit { key: String::new(), spec: "h".into(), job: Some("b".into()) });
+    breaks(&history, Invariant::DurableAck);
+    history.tail = logged(vec![job(&pending("b"))]);
+    assert_eq!(judge(&history), [], "it was in the tail that the store lost");
+    history.submits.push(Submit { key: "x".into(), spec: "h".into(), job: None });
+    assert_eq!(judge(&history), [], "what was not acknowledged promises nothing");
+}
+
+#[test]
+fn a_key_names_one_job_of_one_spec() {
+    let other = pending("b");
+    let aborted =
+        Job { state: JobState::Aborted, end_reason: Some(EndReason::AbortedByUser), ..other.clone() };
+    for spec in ["h", "other"] {
+        let mut history = good();
+        let next = logged(vec![job(&other), job(&aborted)]);
+        history.log.extend(next.into_iter().map(|logged| Logged { revision: logged.revision + 6, ..logged }));
+        history.submits.push(Submit { key: "k".into(), spec: spec.into(), job: Some("b".into()) });
+        breaks(&history, Invariant::Idempotency);
+    }
+}
+
+#[test]
+fn an_end_is_for_ever() {
+    let mut history = good();
+    let last = history.log.last().expect("it has some").clone();
+    history.log.push(Logged { revision: last.revision + 1, ..last });
+    breaks(&history, Invariant::OneTerminal);
+}
+
+#[test]
+fn steps_attempts_and_revisions_are_as_they_may_be() {
+    let new = pending("a");
+    let there = assigned(&new, "e");
+    let done = ended(&running(&there), 0);
+    let skipped = Job { attempt: 2, ..there.clone() };
+    let mut history = with_log(vec![job(&new), job(&skipped), job(&ended(&skipped, 0))]);
+    history.runs = vec![run(&skipped, 10, Some((20, 0)))];
+    breaks(&history, Invariant::LegalTransitions);
+    let raised = Job { attempt_epoch: EPOCH + 1, ..running(&there) };
+    let mut history = with_log(vec![job(&new), job(&there), job(&raised), job(&ended(&raised, 0))]);
+    history.runs = vec![run(&there, 10, Some((20, 0))), run(&raised, 30, Some((40, 0)))];
+    assert!(judge(&history).iter().any(|found| found.invariant == Invariant::LegalTransitions));
+    breaks(&with_log(vec![job(&there), job(&done)]), Invariant::LegalTransitions);
+    let mut history = good();
+    history.log[4].revision = 4;
+    breaks(&history, Invariant::LegalTransitions);
+    history.log[4..].iter_mut().for_each(|logged| logged.generation = 2);
+    assert_eq!(judge(&history), [], "each generation counts for itself");
+}
+
+#[test]
+fn an_executor_holds_no_more_than_it_has() {
+    let (one, two) = (pending("a"), pending("b"));
+    let (there, beside) = (assigned(&one, "e"), assigned(&two, "e"));
+    let finish = |history: &mut History| {
+        history.runs = vec![run(&there, 10, Some((20, 0))), run(&beside, 10, Some((20, 0)))];
+    };
+    let ends = [job(&ended(&there, 0)), job(&ended(&beside, 0))];
+    let mut changes = vec![job(&one), job(&two), job(&there), job(&beside)];
+    changes.extend(ends.clone());
+    let mut history = with_log(changes);
+    finish(&mut history);
+    breaks(&history, Invariant::Capacity);
+    // One after the other is no trouble.
+    let mut history =
+        with_log(vec![job(&one), job(&two), job(&there), ends[0].clone(), job(&beside), ends[1].clone()]);
+    finish(&mut history);
+    assert_eq!(judge(&history), []);
+    let device = |job: &Job, id: &str| {
+        let mut job = job.clone();
+        job.demand.cpu_millis = 1;
+        job.gpu_device_ids = vec![id.into()];
+        job
+    };
+    let (there, beside) = (device(&there, "g0"), device(&beside, "g0"));
+    let mut changes = vec![job(&one), job(&two), job(&there), job(&beside)];
+    changes.extend(ends.clone());
+    let mut history = with_log(changes);
+    finish(&mut history);
+    breaks(&history, Invariant::Capacity);
+    let there = device(&there, "g9");
+    let mut history = with_log(vec![job(&one), job(&there), ends[0].clone()]);
+    history.runs.truncate(1);
+    breaks(&history, Invariant::Capacity);
+}
+
+#[test]
+fn who_takes_no_jobs_is_given_none() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let drained = Executor { drain: Some(Drain::default()), ..executor("e") };
+    let history = with_log(vec![executor_is(drained), job(&new), job(&there), job(&ended(&there, 0))]);
+    breaks(&history, Invariant::Capacity);
+}
+
+#[test]
+fn what_must_not_run_twice_does_not() {
+    let new = pending("a");
+    let first = assigned(&new, "e");
+    let back = Job { state: JobState::Pending, ..first.clone() };
+    let second = assigned(&back, "e");
+    let story = |on_lost| {
+        let with = |mut record: Job| {
+            record.on_lost = on_lost;
+            job(&record)
+        };
+        let records = [new.clone(), first.clone(), back.clone(), second.clone(), ended(&second, 0)];
+        with_log(records.into_iter().map(with).collect())
+    };
+    let runs = |first_end, second_start| {
+        vec![run(&first, 10, Some((first_end, 143))), run(&second, second_start, Some((90, 0)))]
+    };
+    let mut history = story(OnLost::Hold);
+    history.runs = runs(50, 40);
+    breaks(&history, Invariant::NoOverlap);
+    history.runs = runs(50, 50);
+    assert_eq!(judge(&history), [], "one after the other");
+    let mut history = story(OnLost::Retry);
+    history.runs = runs(50, 40);
+    assert_eq!(judge(&history), [], "at least once may be twice");
+    let mut history = story(OnLost::Fail);
+    history.runs = runs(50, 60);
+    breaks(&history, Invariant::NoOverlap);
+    history.tail = logged(vec![job(&first)]);
+    assert_eq!(judge(&history), [], "the store forgot the first start");
+    let mut history = good();
+    history.runs.push(run(&first, 30, Some((40, 0))));
+    breaks(&history, Invariant::NoOverlap);
+}
+
+#[test]
+fn only_the_leader_of_the_time_assigns() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let history = with_log(vec![job(&new), leads(EPOCH + 1), job(&there), job(&ended(&there, 0))]);
+    breaks(&history, Invariant::LeaderFence);
+    let twice = History { log: logged(vec![leads(EPOCH), leads(EPOCH)]), ..History::default() };
+    breaks(&twice, Invariant::LeaderFence);
+}
+
+#[test]
+fn a_lost_executor_has_no_say() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let lost = Executor { state: ExecutorState::Lost, session: None, ..executor("e") };
+    let mut history =
+        with_log(vec![job(&new), job(&there), executor_is(lost.clone()), job(&ended(&there, 0))]);
+    breaks(&history, Invariant::ExecutorFence);
+    history = with_log(vec![
+        job(&new),
+        job(&there),
+        executor_is(lost),
+        job(&running(&there)),
+        job(&ended(&there, 0)),
+    ]);
+    breaks(&history, Invariant::ExecutorFence);
+}
+
+#[test]
+fn nothing_runs_that_was_not_assigned_or_is_no_longer_wanted() {
+    let mut history = good();
+    let elsewhere = Run { executor: "f".into(), ..history.runs[0].clone() };
+    history.runs.push(Run {
+        started_ms: 30,
+        attempt: AttemptRef { number: 2, ..elsewhere.attempt.clone() },
+        ..elsewhere
+    });
+    breaks(&history, Invariant::Authority);
+    let mut history = good();
+    let orphan = assigned(&pending("b"), "e");
+    let given_up =
+        Job { state: JobState::Failed, end_reason: Some(EndReason::ExecutorLost), ..orphan.clone() };
+    let more = logged(vec![job(&pending("b")), job(&orphan), job(&given_up)]);
+    history.log.extend(more.into_iter().map(|logged| Logged { revision: logged.revision + 6, ..logged }));
+    history.runs.push(run(&orphan, 30, None));
+    breaks(&history, Invariant::Authority);
+    history.is_quiet = false;
+    assert_eq!(judge(&history), [], "its executor may not have heard of it yet");
+}
+
+#[test]
+fn an_abort_is_what_it_was_answered() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let aborted =
+        Job { state: JobState::Aborted, end_reason: Some(EndReason::AbortedByUser), ..there.clone() };
+    let answer = |state| vec![Abort { job: "a".into(), state, at_ms: 100 }];
+    let mut history = with_log(vec![job(&new), job(&there), job(&aborted)]);
+    history.aborts = answer(JobState::Aborted);
+    assert_eq!(judge(&history), []);
+    history.runs = vec![run(&there, 10, Some((101, 143)))];
+    breaks(&history, Invariant::Abort);
+    let unconfirmed = Job { stop_unconfirmed: true, ..aborted };
+    history.log = with_log(vec![job(&new), job(&there), job(&unconfirmed)]).log;
+    assert_eq!(judge(&history), [], "it says itself that it may still run");
+    let mut history = good();
+    history.aborts = answer(JobState::Aborted);
+    breaks(&history, Invariant::Abort);
+    history.aborts = answer(JobState::Running);
+    assert_eq!(judge(&history), [], "it was still to be stopped");
+}
+
+#[test]
+fn an_exit_code_was_seen() {
+    let mut history = good();
+    history.runs[0].ended = Some((20, 143));
+    breaks(&history, Invariant::Truth);
+    history.runs.clear();
+    breaks(&history, Invariant::Truth);
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    history.log = with_log(vec![job(&new), job(&there), job(&ended(&there, 127))]).log;
+    assert_eq!(judge(&history), [], "there was no such command to be run");
+}
+
+#[test]
+fn nothing_is_stuck_once_it_is_quiet() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let mut history = with_log(vec![job(&new), job(&there)]);
+    history.runs.clear();
+    breaks(&history, Invariant::Liveness);
+    history.is_quiet = false;
+    assert_eq!(judge(&history), []);
+}

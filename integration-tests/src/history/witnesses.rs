@@ -1,0 +1,79 @@
+//! What containers say of it.
+
+use std::collections::BTreeSet;
+
+use berth_domain::ids::AttemptRef;
+use berth_domain::job::{EndReason, JobState};
+use berth_domain::spec::OnLost;
+use berth_store::Change;
+
+use super::{Invariant, Logged, View, Violation, life, witnessed};
+
+pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
+    authority(view, found);
+    for (id, records) in &view.lives {
+        let (runs, excused) = (view.runs_of(id), view.is_excused(id));
+        let Some(newest) = records.last() else { continue };
+        let mut violated = |invariant, story: String| found.push(Violation { invariant, story });
+        let starts: BTreeSet<&AttemptRef> = runs.iter().map(|run| &run.attempt).collect();
+        if starts.len() < runs.len() {
+            violated(
+                Invariant::NoOverlap,
+                format!("an attempt of job {id} started twice: {}", witnessed(runs)),
+            );
+        }
+        match newest.on_lost {
+            OnLost::Fail if runs.len() > 1 && !excused => {
+                violated(Invariant::NoOverlap, format!("job {id} may start once: {}", witnessed(runs)));
+            }
+            OnLost::Hold if !excused => {
+                let overlaps =
+                    |pair: &[&super::Run]| pair[0].ended.is_none_or(|(end, _)| end > pair[1].started_ms);
+                if runs.windows(2).any(overlaps) {
+                    violated(
+                        Invariant::NoOverlap,
+                        format!("job {id} ran twice at once: {}", witnessed(runs)),
+                    );
+                }
+            }
+            OnLost::Fail | OnLost::Hold | OnLost::Retry => {}
+        }
+        let code = match (newest.state, newest.end_reason) {
+            (JobState::Succeeded, _) => Some(0),
+            (JobState::Failed, Some(EndReason::ExitCode)) => newest.exit_code,
+            _ => None,
+        };
+        let attempt = newest.last_attempt();
+        let saw =
+            |code| runs.iter().any(|run| run.attempt == attempt && run.ended.is_some_and(|(_, c)| c == code));
+        // A command that cannot be run is told by the engine; nothing of it ever started.
+        let never_ran = |code: i32| matches!(code, 126 | 127) && runs.is_empty();
+        if let Some(code) = code.filter(|code| !saw(*code) && !never_ran(*code)) {
+            let story =
+                format!("nobody saw job {id} exit with {code}: {}; {}", life(records), witnessed(runs));
+            violated(Invariant::Truth, story);
+        }
+    }
+}
+
+/// Every start follows an assignment, and what is not current is stopped.
+fn authority(view: &View<'_>, found: &mut Vec<Violation>) {
+    let attempts = |logged: &Logged| match &logged.change {
+        Change::Job(job) => job.current_attempt().zip(job.executor.as_ref().map(ToString::to_string)),
+        Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => None,
+    };
+    let logged = view.history.log.iter().chain(&view.history.tail);
+    let assigned: BTreeSet<(AttemptRef, String)> = logged.filter_map(attempts).collect();
+    for run in &view.history.runs {
+        let id = run.attempt.job.as_str();
+        if !assigned.contains(&(run.attempt.clone(), run.executor.clone())) {
+            let story = format!("job {id} ran without an assignment: {}", witnessed(&[run]));
+            found.push(Violation { invariant: Invariant::Authority, story });
+        }
+        let current = view.newest(id).and_then(|job| job.current_attempt());
+        if view.history.is_quiet && run.ended.is_none() && current.as_ref() != Some(&run.attempt) {
+            let story = format!("nobody stopped a container of job {id}: {}", witnessed(&[run]));
+            found.push(Violation { invariant: Invariant::Authority, story });
+        }
+    }
+}
