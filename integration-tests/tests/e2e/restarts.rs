@@ -111,6 +111,24 @@ fn why_a_container_is_stopped_outlives_the_executors_process() {
 }
 
 #[test]
+fn a_stop_that_was_asked_for_while_the_executor_was_away_leaves_the_jobs_grace() {
+    let mut cluster = Cluster::start();
+    cluster.add_executor("executor-1", crate::MEDIUM, &[]);
+    let tidy = "trap 'sleep 1; exit 5' TERM; while true; do sleep 0.1; done";
+    let id = cluster.shell(tidy);
+    cluster.reaches(&id, &["RUNNING"]);
+    assert_eq!(cluster.executors[0].process.stop(), Some(0));
+    let mut abort = Command::new(tools::berth());
+    abort.args(["abort", &id]).env("BERTH_ADDR", &cluster.scheduler.grpc);
+    let mut abort = Process::start("berth abort", &mut abort);
+    until("it is to be aborted", || (cluster.job(&id)["abortRequested"] == true).then_some(()));
+    cluster.restart_executor(0);
+    let job = cluster.ended(&id);
+    assert_eq!((&job["state"], &job["exitCode"]), (&json!("ABORTED"), &json!(5)), "{job}");
+    assert_eq!(abort.ended(Duration::from_secs(30)), Some(0), "{}", abort.output());
+}
+
+#[test]
 fn an_executor_whose_engine_is_away_at_its_start_is_not_lost_and_takes_up_its_jobs() {
     let mut cluster = Cluster::start_with(&CLOCKS);
     let sockets = tools::folder();
