@@ -69,6 +69,10 @@ bulk *args:
 failover *args:
     @./run failover "$@"
 
+# Play the cluster's real code under simulated faults, and judge each run
+sim *args:
+    @./run sim "$@"
+
 # Restart every replica and executor in turn while clients work
 rolling:
     @./run rolling

@@ -17,5 +17,6 @@ pub mod recipe;
 pub mod redis;
 pub mod registry;
 pub mod replicas;
+pub mod simulation;
 pub mod tools;
 pub mod wait;

@@ -16,7 +16,6 @@ use berth_executor::host::Host;
 use berth_executor::random::SeededRandom;
 use berth_executor::runtime::{Ran, SimulatedEngine, SimulatedRuntime};
 use berth_executor::{Deps as ExecutorDeps, ExecutorConfig};
-use berth_integration_tests::history::{Abort, History, Logged, Run, Submit};
 use berth_scheduler::{Deps, Replica, SchedulerConfig, SeededEntropy};
 use berth_store::model::ModelStore;
 use berth_store::{Change, Changes, Position, Store};
@@ -26,7 +25,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::network::{SimulatedConnect, incoming};
+use super::Report;
+use super::network::{SimulatedConnect, incoming};
+use crate::history::{Abort, History, Logged, Run, Submit};
 
 const PORT: u16 = 50_051;
 const SCHEDULERS: [&str; 2] = ["scheduler-1", "scheduler-2"];
@@ -37,27 +38,6 @@ const EPOCH_MS: u64 = 1_700_000_000_000;
 const LIMIT: Duration = Duration::from_secs(600);
 /// By then every fault is over, and was got over.
 const QUIET_AT: Duration = Duration::from_secs(90);
-
-/// What a run showed.
-pub struct Report {
-    /// What is judged.
-    pub history: History,
-    /// How each acknowledged job must end.
-    pub expected: BTreeMap<String, JobState>,
-    /// An executor died for good and was fenced.
-    pub fenced: bool,
-    /// Crashes, cuts and broken engines before every job had ended.
-    pub faults: usize,
-    /// Drains that an operator asked for and was granted.
-    pub drains: usize,
-}
-
-impl Report {
-    /// The whole run as text.
-    pub fn trace(&self) -> String {
-        self.history.log.iter().map(|logged| format!("{logged:?}\n")).collect()
-    }
-}
 
 /// The simulation's time, the same on every host.
 struct SimulatedClock;
@@ -148,7 +128,7 @@ pub fn run(seed: u64) -> Report {
         sim.client("fencer", fence(EXECUTORS[index]));
     }
     let machines = Machines { store: &store, stores: &handles, engines: &engines, stops: &stops, dead };
-    let faults = play(&mut sim, &mut rng, &machines, &seen);
+    let (faults, stuck) = play(&mut sim, &mut rng, &machines, &seen);
     let end_ms = EPOCH_MS + u64::try_from(sim.elapsed().as_millis()).expect("a run is short");
     let runs = EXECUTORS.iter().zip(&engines).flat_map(|(name, engine)| {
         engine.runs(end_ms).into_iter().map(|Ran { attempt, started_ms, ended }| Run {
@@ -167,7 +147,7 @@ pub fn run(seed: u64) -> Report {
         is_quiet: true,
     };
     let expected = answers.expected.lock().unwrap().clone();
-    Report { history, expected, fenced: dead.is_some(), faults, drains: drains.load(Ordering::SeqCst) }
+    Report { history, expected, fenced: dead.is_some(), faults, drains: drains.load(Ordering::SeqCst), stuck }
 }
 
 /// What a fault may touch.
@@ -185,7 +165,12 @@ struct Machines<'a> {
 
 /// Steps through the run; on the way a process crashes, a link is cut, an engine and the store stop to
 /// answer for a while, and the store fails over to a copy that lacks its newest writes.
-fn play(sim: &mut turmoil::Sim<'_>, rng: &mut StdRng, machines: &Machines<'_>, seen: &Seen) -> usize {
+fn play(
+    sim: &mut turmoil::Sim<'_>,
+    rng: &mut StdRng,
+    machines: &Machines<'_>,
+    seen: &Seen,
+) -> (usize, Option<String>) {
     let at = |rng: &mut StdRng| Duration::from_millis(rng.random_range(300..3_000));
     let (crash_at, cut_at, broken_at, silent_at) = (at(rng), at(rng), at(rng), at(rng));
     // Some outages are so long that an executor is judged lost.
@@ -253,9 +238,9 @@ fn play(sim: &mut turmoil::Sim<'_>, rng: &mut StdRng, machines: &Machines<'_>, s
             faults += usize::from(is_fault && !seen.all_ended.load(Ordering::SeqCst));
         }
         match sim.step() {
-            Ok(true) => return faults,
+            Ok(true) => return (faults, None),
             Ok(false) => {}
-            Err(error) => panic!("the run ends: {error}"),
+            Err(error) => return (faults, Some(error.to_string())),
         }
     }
 }

@@ -1,0 +1,5 @@
+#!/bin/sh
+# sim [--seeds A-B|--seed N]           play the cluster's real code under simulated faults, and judge each run
+
+need_compiler
+run_program release sim "$@"
