@@ -29,8 +29,8 @@ pub(super) struct Attempt {
     pub abort_grace_ms: Option<u64>,
     /// An abort, with its grace, that came before the order.
     pub early_abort: Option<Option<u64>>,
-    /// Its container appeared after the newest whole set, made by somebody else: it is left alone until the
-    /// next one.
+    /// Its container appeared while a set was known, made by somebody else: another process may have the name
+    /// by now. It is left alone until this one has registered again.
     pub stranger: bool,
     /// The schedulers have said that they do not want it here.
     pub dismissed: bool,
@@ -175,8 +175,8 @@ impl Attempt {
         match act {
             Act::Step(Step::Start) => self.memory.start_requested = true,
             // Only a wish of the schedulers makes an abort; without one it is the lease's end.
-            Act::Step(Step::Terminate { cause: StopCause::Abort, .. }) => {
-                self.fenced = self.abort_grace_ms.is_none();
+            Act::Step(Step::Terminate { cause, .. }) => {
+                self.fenced = cause == StopCause::Abort && self.abort_grace_ms.is_none();
             }
             Act::Step(_) | Act::Look => {}
         }

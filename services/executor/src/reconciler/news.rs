@@ -17,6 +17,13 @@ impl Reconciler {
             Command::Orders(orders) => self.orders(orders),
             Command::Acknowledged { attempt, ended, current } => self.acknowledged(&attempt, ended, current),
             Command::Dismiss(key) => self.dismiss(&key),
+            Command::Registered => {
+                // What is here belongs to this process; what of it is wanted is told next.
+                self.assignments_known = false;
+                for attempt in self.attempts.values_mut() {
+                    attempt.stranger = false;
+                }
+            }
             Command::Inventory(answer) => {
                 // A session that is gone meanwhile asks again.
                 let _ = answer.send(self.inventory());
@@ -71,7 +78,7 @@ impl Reconciler {
     /// The whole set does not have the attempt. An end that nobody took note of is told all the
     /// same: it may be news to the schedulers.
     fn leave_out(&mut self, key: &AttemptRef) {
-        let Some(attempt) = self.attempts.get_mut(key) else { return };
+        let Some(attempt) = self.attempts.get_mut(key).filter(|attempt| !attempt.stranger) else { return };
         match attempt.end {
             Some(_) => attempt.order = None,
             None => attempt.dismiss(),

@@ -121,7 +121,7 @@ impl Steps {
             // Waiting and capturing are the owner's: there is nothing to do here but to look.
             Act::Step(Step::Watch) => self.look(task).await,
             Act::Step(Step::Terminate { cause, grace_ms }) => self.terminate(task, cause, grace_ms).await,
-            Act::Step(Step::Kill) => self.signal(task, Signal::Kill, Outcome::Killed).await,
+            Act::Step(Step::Kill) => self.kill(task).await,
             Act::Step(Step::RecordExit) => self.record_exit(task).await,
             Act::Step(Step::RecordNeverRan(cause)) => self.record_never_ran(task, cause).await,
             Act::Step(Step::RecordVanished) => {
@@ -274,29 +274,37 @@ impl Steps {
     }
 
     async fn terminate(&self, task: &Task, cause: StopCause, grace_ms: u64) -> Outcome {
-        let now_ms = self.parts.clock.wall_ms();
-        let kill_at_ms = now_ms.saturating_add(grace_ms);
-        let age_ms = task.started_ms.map_or(DEAF_MS, |at| now_ms.saturating_sub(at));
+        let age_ms = task.started_ms.map_or(DEAF_MS, |at| self.parts.clock.wall_ms().saturating_sub(at));
         let deaf_ms = DEAF_MS.saturating_sub(age_ms).min(grace_ms / 2);
         tokio::time::sleep(Duration::from_millis(deaf_ms)).await;
-        let stop = Stop { cause, kill_at_ms, killed: false };
-        let outcome = self.signal(task, Signal::Term, Outcome::Stopping(stop)).await;
-        if outcome == Outcome::Stopping(stop) {
-            // A process that comes after this one must know why it ended, and that it was asked to.
-            let stopping = Stopping { attempt: task.attempt.clone(), stop, fenced: task.fenced };
-            if let Err(error) = self.parts.outbox.stopping(&stopping).await {
-                tracing::warn!(job_id = %task.attempt.job, %error, "the cause of a stop could not be written down");
-            }
+        if let Err(outcome) = self.deliver(task, Signal::Term).await {
+            return outcome;
         }
-        outcome
+        // The grace begins with the signal, however long the engine took over it.
+        let kill_at_ms = self.parts.clock.wall_ms().saturating_add(grace_ms - deaf_ms);
+        let stop = Stop { cause, kill_at_ms, killed: false };
+        // A process that comes after this one must know why it ended, and that it was asked to.
+        let stopping = Stopping { attempt: task.attempt.clone(), stop, fenced: task.fenced };
+        if let Err(error) = self.parts.outbox.stopping(&stopping).await {
+            tracing::warn!(job_id = %task.attempt.job, %error, "the cause of a stop could not be written down");
+        }
+        Outcome::Stopping(stop)
     }
 
-    async fn signal(&self, task: &Task, signal: Signal, sent: Outcome) -> Outcome {
+    async fn kill(&self, task: &Task) -> Outcome {
+        match self.deliver(task, Signal::Kill).await {
+            Ok(()) => Outcome::Killed,
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// Sends a signal; `Err` is what became of the step where it could not be.
+    async fn deliver(&self, task: &Task, signal: Signal) -> Result<(), Outcome> {
         let name = self.surroundings.name(&task.attempt);
         match self.parts.runtime.signal(&name, signal).await {
-            Ok(Delivery::Sent) => sent,
-            Ok(Delivery::NotRunning) => self.look(task).await,
-            Err(error) => broken(&error),
+            Ok(Delivery::Sent) => Ok(()),
+            Ok(Delivery::NotRunning) => Err(self.look(task).await),
+            Err(error) => Err(broken(&error)),
         }
     }
 

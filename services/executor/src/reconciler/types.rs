@@ -53,6 +53,8 @@ pub enum Command {
         /// The attempt is the job's current one; if not, it must not run on.
         current: bool,
     },
+    /// A scheduler has registered this process; a whole set follows.
+    Registered,
     /// The attempt is not wanted here.
     Dismiss(AttemptRef),
     /// Asks for everything a registration must tell.

@@ -173,6 +173,7 @@ impl Session {
                     tracing::warn!(reason, "session ended: the next scheduler is tried, jobs run on");
                     up_to(self.parts.random.as_ref(), FAIL_OVER_WAIT)
                 }
+                Err(_) if stop.is_cancelled() => return,
                 Err(problem) => {
                     self.log(&problem);
                     let wait_ms = RECONNECT.wait_ms(failures, self.parts.random.next_u32());
@@ -247,8 +248,9 @@ impl Session {
         response: RegisterResponse,
         containers_known: bool,
     ) -> Registered {
+        // The reconciler is gone only when the executor stops.
+        let _ = self.parts.commands.send(Command::Registered).await;
         for attempt in response.stop.iter().filter_map(|reference| wire::attempt(Some(reference))) {
-            // The reconciler is gone only when the executor stops.
             let _ = self.parts.commands.send(Command::Dismiss(attempt)).await;
         }
         let lease_duration = interval(response.lease_duration.as_ref(), LEASE);

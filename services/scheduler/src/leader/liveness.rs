@@ -90,7 +90,10 @@ impl<'a> Liveness<'a> {
             };
             self.commit_all(&executor.id, "putting back the jobs of a lost executor", bury).await;
         }
-        for executor in executors.iter().filter(|executor| executor.drain.is_some()) {
+        // One that is away cannot stop anything, and may be resumed before it is back.
+        let now_ms = self.context.clock.now_ms();
+        let is_there = |known: &&Executor| !known.restarting && known.lease_expiry_ms > now_ms;
+        for executor in executors.iter().filter(|known| known.drain.is_some()).filter(is_there) {
             let empty = |image: &Image, now_ms| {
                 image.executor(&executor.id).map_or_else(Vec::new, |executor| empty(image, executor, now_ms))
             };
