@@ -18,6 +18,20 @@ pub fn run(recipe: &str) -> Command {
     command
 }
 
+/// The same for a recipe that builds `berth` first: that takes its time before anybody counts it, since
+/// tests are built with other features.
+pub fn run_built(recipe: &str) -> Command {
+    let command = run(recipe);
+    let mut build = Command::new("cargo");
+    tools::as_from_a_shell(&mut build)
+        .args(["build", "--quiet", "--bin", "berth"])
+        .current_dir(tools::root());
+    let target = command.get_envs().find(|(name, _)| *name == "CARGO_TARGET_DIR");
+    build.envs(target.and_then(|(name, value)| Some((name, value?))));
+    assert!(build.status().expect("cargo runs").success(), "berth is built");
+    command
+}
+
 /// Reads the JSON that ends what a recipe prints.
 pub fn closing_line(output: &Output) -> Value {
     let stdout = text(&output.stdout);

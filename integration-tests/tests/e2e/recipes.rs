@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use berth_integration_tests::process::Process;
-use berth_integration_tests::recipe::{closing_line, run, text};
+use berth_integration_tests::recipe::{closing_line, run, run_built, text};
 use berth_integration_tests::{docker, tools};
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ fn a_recipe_that_waits_for_another_one_says_so() {
 
 #[test]
 fn an_interrupted_demo_leaves_nothing_and_still_tells_its_end() {
-    let mut demo = Process::start("./run demo", &mut run("demo"));
+    let mut demo = Process::start("./run demo", &mut run_built("demo"));
     let cluster = cluster_of(demo.pid());
     // The signal of a job scheduler, for the shell alone; a test may itself run where Ctrl-C is ignored.
     demo.line_with("running on");
@@ -63,7 +63,8 @@ fn an_interrupted_demo_leaves_nothing_and_still_tells_its_end() {
 fn a_demo_whose_cluster_cannot_start_fails_with_the_reason_and_leaves_nothing() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = other.local_addr().expect("it has an address");
-    let mut demo = Process::start("./run demo", run("demo").args(["--http-listen", &address.to_string()]));
+    let mut demo =
+        Process::start("./run demo", run_built("demo").args(["--http-listen", &address.to_string()]));
     let cluster = cluster_of(demo.pid());
     demo.line_with(&format!("Port {} is taken.", address.port()));
     assert_eq!(demo.ended(Duration::from_secs(60)), Some(1), "{}", demo.output());
