@@ -39,7 +39,8 @@ pub(crate) async fn watch(runtime: Arc<dyn Runtime>, not_ready: watch::Sender<Op
                 is_news
             });
             match &problem {
-                Some(reason) if told => tracing::warn!(%reason, "no jobs can be run for now"),
+                // The runtime has said why.
+                Some(_) if told => tracing::warn!("no jobs can be run for now"),
                 None if told => tracing::info!("jobs can be run again"),
                 Some(_) | None => {}
             }
