@@ -46,6 +46,8 @@ fn without_docker_an_executor_says_so_once_and_waits() {
     assert_eq!(count(&process, "is not reachable"), 1, "and was not told again");
     let door = EngineDoor::open(&socket);
     process.line("ready role=executor");
+    // It is registered without an engine, too.
+    process.line_with("the container engine answers again");
 
     door.close();
     let told = process.line_with("(connection refused)");

@@ -33,16 +33,17 @@ pub(crate) async fn watch(runtime: Arc<dyn Runtime>, not_ready: watch::Sender<Op
         let problem = ask(runtime.as_ref()).await;
         misses = if problem.is_some() { misses + 1 } else { 0 };
         if misses == 0 || misses >= MISSES {
-            let told = not_ready.send_if_modified(|known| {
+            let known = not_ready.borrow().is_some();
+            not_ready.send_if_modified(|known| {
                 let is_news = *known != problem;
                 known.clone_from(&problem);
                 is_news
             });
-            match &problem {
-                // The runtime has said why.
-                Some(_) if told => tracing::warn!("no jobs can be run for now"),
-                None if told => tracing::info!("jobs can be run again"),
-                Some(_) | None => {}
+            // Why is for the runtime to say, which does so at each change.
+            match (known, problem.is_some()) {
+                (false, true) => tracing::warn!("no jobs can be run for now"),
+                (true, false) => tracing::info!("jobs can be run again"),
+                (false, false) | (true, true) => {}
             }
         }
         tokio::time::sleep(if misses == 0 { EVERY } else { SOON }).await;
