@@ -206,6 +206,14 @@ impl Cluster {
         id_of(&self.submit(&job(&["sh", "-c", line])))
     }
 
+    /// Submits a job and waits until it runs; gives its id and its container.
+    pub fn running(&self, body: &Value) -> (String, String) {
+        let id = id_of(&self.submit(body));
+        self.reaches(&id, &["RUNNING"]);
+        let container = docker::containers_of(&id).pop().expect("a running job has a container");
+        (id, container)
+    }
+
     /// Reads a job by REST.
     pub fn job(&self, id: &str) -> Value {
         http::get(&self.scheduler.http, &format!("/jobs/{id}"))

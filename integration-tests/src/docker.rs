@@ -29,6 +29,11 @@ pub fn let_go(container: &str) {
     docker_ok(&["cp", &file.display().to_string(), &format!("{container}:/tmp/go")]);
 }
 
+/// Says whether a container's main process runs; one that is gone does not.
+pub fn is_running(container: &str) -> bool {
+    docker(&["inspect", "-f", "{{.State.Running}}", container]).stdout.starts_with(b"true")
+}
+
 /// Fails with what to do when the job image is not there.
 pub fn require_image() {
     let found = docker(&["image", "inspect", IMAGE]).status.success();

@@ -27,3 +27,15 @@ pub fn until_within<T>(patience: Duration, what: &str, mut condition: impl FnMut
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Holds that something stays so for as long as is said, asking again and again.
+///
+/// # Panics
+/// Panics at once when it is so no longer.
+pub fn stays(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
+    while Instant::now() < end {
+        assert!(holds(), "no longer so: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}

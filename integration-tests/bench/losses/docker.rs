@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use berth_integration_tests::cluster::{Cluster, Place, id_of};
+use berth_integration_tests::docker::is_running;
 use berth_integration_tests::engine::EngineDoor;
-use berth_integration_tests::wait::{until, until_within};
+use berth_integration_tests::wait::{stays, until, until_within};
 use berth_integration_tests::{docker, tools};
 use serde_json::{Value, json};
 
 use crate::Row;
-use crate::support::{CLOCKS, SIZE, abort, end_of, executor_is, held, let_go, patient, running, runs, stays};
+use crate::support::{CLOCKS, SIZE, abort, end_of, executor_is, held, let_go, patient};
 
 /// What happens to the way to the engine, and in containers.
 pub const ROWS: &[Row] = &[
@@ -44,14 +45,14 @@ fn out_of_reach() -> String {
     let host = format!("unix://{}", socket.display());
     let place = Place { environment: &[("DOCKER_HOST", host.as_str())], ..Place::default() };
     cluster.add_executor_in(place, "executor-1", SIZE, &[]);
-    let (first, first_box) = running(&cluster, &held("RETRY"));
-    let (second, second_box) = running(&cluster, &held("FAIL"));
+    let (first, first_box) = cluster.running(&held("RETRY"));
+    let (second, second_box) = cluster.running(&held("FAIL"));
     door.close();
     executor_is(&cluster, "executor-1", "NOT_READY", Duration::from_secs(20));
     let waiting = id_of(&cluster.submit(&patient(&["sh", "-c", "exit 5"])));
     // It ends while nobody can see it.
     let_go(&first_box);
-    until("it has ended", || (!runs(&first_box)).then_some(()));
+    until("it has ended", || (!is_running(&first_box)).then_some(()));
     stays("no job is judged", Duration::from_secs(5), || {
         cluster.job(&first)["state"] == "RUNNING"
             && cluster.job(&second)["state"] == "RUNNING"
@@ -62,7 +63,7 @@ fn out_of_reach() -> String {
     executor_is(&cluster, "executor-1", "ACTIVE", Duration::from_secs(20));
     assert_eq!(end_of(&cluster.ended(&first)), ("FAILED".into(), 7, 1));
     assert_eq!(cluster.ended(&waiting)["exitCode"], 5);
-    assert!(runs(&second_box));
+    assert!(is_running(&second_box));
     let_go(&second_box);
     assert_eq!(end_of(&cluster.ended(&second)), ("FAILED".into(), 7, 1));
     drop(door);
@@ -74,10 +75,12 @@ fn ignores_term() -> String {
     let mut cluster = Cluster::start_with(&CLOCKS);
     cluster.add_executor("executor-1", SIZE, &[]);
     let (id, container) =
-        running(&cluster, &patient(&["sh", "-c", "trap '' TERM; while true; do sleep 0.1; done"]));
+        cluster.running(&patient(&["sh", "-c", "trap '' TERM; while true; do sleep 0.1; done"]));
     let began = Instant::now();
     abort(&cluster, &id, json!({ "gracePeriod": "2s" }));
-    until_within(Duration::from_secs(10), "the container is gone", || (!runs(&container)).then_some(()));
+    until_within(Duration::from_secs(10), "the container is gone", || {
+        (!is_running(&container)).then_some(())
+    });
     let gone = began.elapsed();
     assert!(gone < Duration::from_secs(4), "grace and 2 s: {gone:?}");
     assert!(gone > Duration::from_millis(1_900), "not before its grace: {gone:?}");
@@ -134,7 +137,7 @@ fn doubles() -> String {
     // Two jobs of this size fill an executor.
     let mut body = held("FAIL");
     body["cpus"] = json!(2);
-    let jobs: Vec<(String, String)> = (0..4).map(|_| running(&cluster, &body)).collect();
+    let jobs: Vec<(String, String)> = (0..4).map(|_| cluster.running(&body)).collect();
     let mut double = cluster.executor_in(Place::default(), "executor-1", SIZE, &[]);
     let refused = double.process.line_with("is already connected from");
     assert!(!refused.contains("on the same data folder"), "{refused}");
@@ -149,7 +152,9 @@ fn doubles() -> String {
     let told = cloned.process.line_with("is already connected from");
     assert!(told.contains("on the same data folder, or on a copy of it"), "{told}");
     cluster.restart_executor(1);
-    stays("nobody touches what is another's", Duration::from_secs(3), || jobs.iter().all(|(_, c)| runs(c)));
+    stays("nobody touches what is another's", Duration::from_secs(3), || {
+        jobs.iter().all(|(_, c)| is_running(c))
+    });
     for (id, container) in &jobs {
         let_go(container);
         let ended = cluster.ended(id);

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use berth_integration_tests::cluster::{Cluster, Place, id_of, job};
 use berth_integration_tests::process::Process;
-use berth_integration_tests::wait::{until, until_within};
+use berth_integration_tests::wait::{stays, until, until_within};
 use berth_integration_tests::{docker, tools};
 use serde_json::{Value, json};
 
 use crate::Row;
-use crate::support::{CLOCKS, SIZE, UNTIL_LET_GO, end_of, executor_is, held, patient, signal, stays, with};
+use crate::support::{CLOCKS, SIZE, UNTIL_LET_GO, end_of, executor_is, held, patient, signal, with};
 
 /// What happens to the engine itself.
 pub const ROWS: &[Row] = &[

@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use berth_integration_tests::cluster::{Cluster, id_of};
 use berth_integration_tests::docker;
+use berth_integration_tests::docker::is_running;
 use berth_integration_tests::door::Door;
-use berth_integration_tests::wait::{until, until_within};
+use berth_integration_tests::wait::{stays, until, until_within};
 use serde_json::Value;
 
 use crate::Row;
 use crate::support::{
-    CLOCKS, LOST_AFTER, SIZE, end_of, executor_is, executor_state, held, let_go, patient, running, runs,
-    stays, stopped_within, twice,
+    CLOCKS, LOST_AFTER, SIZE, end_of, executor_is, executor_state, held, let_go, patient, stopped_within,
+    twice,
 };
 
 /// What happens to executors and to the network between them and the schedulers.
@@ -43,9 +44,9 @@ fn cut_off() -> String {
     let second = cluster.another_scheduler("scheduler-2", &CLOCKS);
     let doors = [Door::before(&cluster.scheduler.grpc), Door::before(&second.grpc)];
     two_executors(&mut cluster, &format!("{},{}", doors[0].address(), doors[1].address()));
-    let (fail, fail_box) = running(&cluster, &twice("FAIL"));
-    let (hold, hold_box) = running(&cluster, &twice("HOLD"));
-    let (retry, retry_box) = running(&cluster, &twice("RETRY"));
+    let (fail, fail_box) = cluster.running(&twice("FAIL"));
+    let (hold, hold_box) = cluster.running(&twice("HOLD"));
+    let (retry, retry_box) = cluster.running(&twice("RETRY"));
     cluster.add_executor("executor-2", SIZE, &[]);
     let began = Instant::now();
     for door in &doors {
@@ -61,12 +62,12 @@ fn cut_off() -> String {
     let moved = cluster.ended(&retry);
     assert_eq!((end_of(&moved), &moved["executorId"]), (("FAILED".into(), 8, 2), &Value::from("executor-2")));
     let elsewhere = began.elapsed();
-    assert!(runs(&hold_box) && runs(&retry_box), "they run on");
+    assert!(is_running(&hold_box) && is_running(&retry_box), "they run on");
     assert_eq!(cluster.job(&hold)["state"], "RUNNING", "it waits for its executor");
     // The old attempt of the retry job ends late, with another code, while nobody hears of it.
     let_go(&retry_box);
     let_go(&hold_box);
-    until("both have ended", || (!runs(&hold_box) && !runs(&retry_box)).then_some(()));
+    until("both have ended", || (!is_running(&hold_box) && !is_running(&retry_box)).then_some(()));
     for door in &doors {
         door.open();
     }
@@ -90,9 +91,9 @@ fn cut_off() -> String {
 fn killed() -> String {
     let mut cluster = Cluster::start_with(&CLOCKS);
     cluster.add_executor("executor-1", SIZE, &[]);
-    let (fail, fail_box) = running(&cluster, &twice("FAIL"));
-    let (hold, hold_box) = running(&cluster, &twice("HOLD"));
-    let (retry, retry_box) = running(&cluster, &twice("RETRY"));
+    let (fail, fail_box) = cluster.running(&twice("FAIL"));
+    let (hold, hold_box) = cluster.running(&twice("HOLD"));
+    let (retry, retry_box) = cluster.running(&twice("RETRY"));
     cluster.add_executor("executor-2", SIZE, &[]);
     cluster.executors[0].process.kill();
     let killed = jiff::Timestamp::now();
@@ -104,12 +105,15 @@ fn killed() -> String {
     let failed = cluster.ended(&fail);
     assert_eq!((end_of(&failed).0, end_of(&failed).2), ("FAILED".into(), 1));
     assert_eq!(cluster.job(&hold)["state"], "RUNNING", "it waits for its executor");
-    assert!([&fail_box, &hold_box, &retry_box].iter().all(|container| runs(container)), "nobody stops them");
+    assert!(
+        [&fail_box, &hold_box, &retry_box].iter().all(|container| is_running(container)),
+        "nobody stops them"
+    );
     cluster.restart_executor(0);
     for container in [&fail_box, &retry_box] {
         stopped_within(LOST_AFTER, "what is superseded is stopped once its executor is back", container);
     }
-    assert!(runs(&hold_box), "the hold job runs on");
+    assert!(is_running(&hold_box), "the hold job runs on");
     let_go(&hold_box);
     assert_eq!(end_of(&cluster.ended(&hold)), ("FAILED".into(), 7, 1));
     assert_eq!(
@@ -145,7 +149,7 @@ fn moves() -> String {
     let second = cluster.another_scheduler("scheduler-2", &ROOMY);
     let doors = [Door::before(&cluster.scheduler.grpc), Door::before(&second.grpc)];
     two_executors(&mut cluster, &format!("{},{}", doors[0].address(), doors[1].address()));
-    let (id, container) = running(&cluster, &held("FAIL"));
+    let (id, container) = cluster.running(&held("FAIL"));
     let mut took = Vec::new();
     for (name, up, down) in
         [("cut", false, false), ("both", true, true), ("up", true, false), ("down", false, true)]
@@ -171,7 +175,7 @@ fn moves() -> String {
         assert_eq!(cluster.ended(&next)["exitCode"], 5, "it works there ({name})");
         doors[from].open();
     }
-    assert!(runs(&container), "containers run on");
+    assert!(is_running(&container), "containers run on");
     let_go(&container);
     assert_eq!(end_of(&cluster.ended(&id)), ("FAILED".into(), 7, 1));
     format!("moved after {}; never LOST; a fail job ran through all of it to its own 7", took.join(", "))

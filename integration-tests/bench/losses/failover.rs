@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 use berth_integration_tests::cluster::{Cluster, id_of};
+use berth_integration_tests::docker::is_running;
 use berth_integration_tests::door::Door;
 use berth_integration_tests::redis::Redis;
-use berth_integration_tests::wait::{until, until_within};
+use berth_integration_tests::wait::{stays, until, until_within};
 use berth_integration_tests::{docker, http};
 use serde_json::{Value, json};
 
 use crate::Row;
 use crate::support::{
-    CLOCKS, History, LOST_AFTER, Load, SIZE, end_of, ended_at, held, let_go, patient, read, running, runs,
-    stays, with,
+    CLOCKS, History, LOST_AFTER, Load, SIZE, end_of, ended_at, held, let_go, patient, read, with,
 };
 
 /// What happens to Redis.
@@ -78,8 +78,8 @@ fn lost_tail() -> String {
     let second = cluster.another_scheduler("scheduler-2", &[&CLOCKS[..], &["--redis-url", &url]].concat());
     let both = format!("{},{}", cluster.scheduler.grpc, second.grpc);
     cluster.add_executor_at(&both, "executor-1", SIZE, &[]);
-    let (old, _) = running(&cluster, &held("HOLD"));
-    let (gate, gate_box) = running(&cluster, &sized(held("RETRY"), 3.2));
+    let (old, _) = cluster.running(&held("HOLD"));
+    let (gate, gate_box) = cluster.running(&sized(held("RETRY"), 3.2));
     let late = id_of(&cluster.submit(&sized(held("HOLD"), 3.0)));
     let waiting: Vec<String> = ["HOLD", "FAIL"]
         .iter()
@@ -94,7 +94,7 @@ fn lost_tail() -> String {
     // From here on all is in the tail.
     wire.hold(true, true);
     let before = generation(&cluster.redis, &cluster.name);
-    let (tail, tail_box) = running(&cluster, &held("RETRY"));
+    let (tail, tail_box) = cluster.running(&held("RETRY"));
     let_go(&gate_box);
     assert_eq!(cluster.ended(&gate)["exitCode"], 7);
     let first = cluster.reaches(&late, &["RUNNING"]);
@@ -114,11 +114,11 @@ fn lost_tail() -> String {
     let attempt = |job: &Value| (job["attempt"].clone(), job["attemptEpoch"].clone());
     assert_eq!(attempt(&recovered), attempt(&first));
     assert!(start_ms(&recovered).abs_diff(start_ms(&first)) < 1_000, "the same start: {first} {recovered}");
-    assert!(runs(&late_box), "it ran on");
+    assert!(is_running(&late_box), "it ran on");
     let told = ended_at(&address, &gate, Duration::from_secs(20));
     assert_eq!(end_of(&told), ("FAILED".into(), 7, 1), "the end that was lost is told again");
     until_within(Duration::from_secs(20), "the container of the job that is gone is stopped", || {
-        (!runs(&tail_box)).then_some(())
+        (!is_running(&tail_box)).then_some(())
     });
     assert_eq!(read(&address, &tail), Some(Value::Null), "the job of the tail is unknown now");
 
@@ -191,7 +191,7 @@ fn refused(address: &str) -> Option<(u16, bool)> {
 fn cut() -> String {
     let (mut cluster, door) = on_redis_door(Redis::start(), &[]);
     cluster.add_executor("executor-1", SIZE, &[]);
-    let (held_id, container) = running(&cluster, &held("RETRY"));
+    let (held_id, container) = cluster.running(&held("RETRY"));
     let mut answers = Vec::new();
     for stalled in [false, true] {
         if stalled {
@@ -213,7 +213,7 @@ fn cut() -> String {
         });
         assert_eq!(cluster.ended(&id_of(&job.json()))["exitCode"], 5);
     }
-    assert!(runs(&container), "the job ran on");
+    assert!(is_running(&container), "the job ran on");
     let_go(&container);
     assert_eq!(end_of(&cluster.ended(&held_id)), ("FAILED".into(), 7, 1));
     format!(
@@ -225,7 +225,7 @@ fn cut() -> String {
 fn read_only() -> String {
     let mut cluster = Cluster::start_with(&CLOCKS);
     cluster.add_executor("executor-1", SIZE, &[]);
-    let (id, container) = running(&cluster, &held("RETRY"));
+    let (id, container) = cluster.running(&held("RETRY"));
     cluster.redis.cli(&["REPLICAOF", "127.0.0.1", "1"]);
     let began = Instant::now();
     let mut answers = 0;
@@ -249,7 +249,7 @@ fn loading() -> String {
     let redis = Redis::start_with(&[&options[..], &["--enable-debug-command", "yes"]].concat());
     let mut cluster = Cluster::start_on(redis, &CLOCKS);
     cluster.add_executor("executor-1", SIZE, &[]);
-    let (id, container) = running(&cluster, &held("HOLD"));
+    let (id, container) = cluster.running(&held("HOLD"));
     let kept = id_of(&cluster.submit(&sized(patient(&["sh", "-c", "exit 5"]), 4.0)));
     // What takes long to load; a file of the usual kind is made of it.
     cluster.redis.cli(&["DEBUG", "POPULATE", "20000", "junk", "10"]);
@@ -286,7 +286,7 @@ fn loading() -> String {
 fn slow() -> String {
     let mut cluster = Cluster::start_with(&CLOCKS);
     cluster.add_executor("executor-1", SIZE, &[]);
-    let (id, container) = running(&cluster, &held("RETRY"));
+    let (id, container) = cluster.running(&held("RETRY"));
     cluster.redis.signal("STOP");
     let began = Instant::now();
     let address = cluster.scheduler.http.clone();
@@ -313,7 +313,7 @@ fn slow() -> String {
 fn full() -> String {
     let mut cluster = Cluster::start_with(&CLOCKS);
     cluster.add_executor("executor-1", SIZE, &[]);
-    let (id, container) = running(&cluster, &held("RETRY"));
+    let (id, container) = cluster.running(&held("RETRY"));
     let pending = id_of(&cluster.submit(&sized(patient(&["sh", "-c", "exit 5"]), 4.0)));
     let info = cluster.redis.cli(&["INFO", "memory"]);
     let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("redis tells");

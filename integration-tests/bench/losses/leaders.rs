@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use berth_integration_tests::cluster::{Cluster, Scheduler};
 use berth_integration_tests::docker::StartCounter;
 use berth_integration_tests::http;
-use berth_integration_tests::wait::until;
+use berth_integration_tests::wait::{stays, until};
 use serde_json::Value;
 
 use crate::Row;
-use crate::support::{CLOCKS, History, LOST_AFTER, Load, SIZE, ended_at, executor_state, patient, stays};
+use crate::support::{CLOCKS, History, LOST_AFTER, Load, SIZE, ended_at, executor_state, patient};
 
 /// What happens to leaders.
 pub const ROWS: &[Row] = &[

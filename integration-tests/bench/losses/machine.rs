@@ -5,12 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use berth_integration_tests::cluster::{Cluster, Place};
+use berth_integration_tests::docker::is_running;
 use berth_integration_tests::tools;
-use berth_integration_tests::wait::{until, until_within};
+use berth_integration_tests::wait::{stays, until, until_within};
 use serde_json::json;
 
 use crate::Row;
-use crate::support::{CLOCKS, SIZE, UNTIL_LET_GO, end_of, held, let_go, patient, running, runs, stays, with};
+use crate::support::{CLOCKS, SIZE, UNTIL_LET_GO, end_of, held, let_go, patient, with};
 
 /// What happens to machines.
 pub const ROWS: &[Row] = &[
@@ -38,13 +39,13 @@ fn reboot() -> String {
     let job = |code: u32, on_lost: &str| {
         let line = UNTIL_LET_GO.replace("exit 7", &format!("exit {code}"));
         let line = format!("[ \"$BERTH_ATTEMPT\" != 1 ] && exit 8; {line}");
-        running(&cluster, &with(patient(&["sh", "-c", &line]), on_lost))
+        cluster.running(&with(patient(&["sh", "-c", &line]), on_lost))
     };
     let jobs = [job(0, "RETRY"), job(255, "RETRY"), job(0, "FAIL")];
     cluster.executors[0].process.kill();
     for (_, container) in &jobs {
         let_go(container);
-        until("it has ended", || (!runs(container)).then_some(()));
+        until("it has ended", || (!is_running(container)).then_some(()));
     }
     std::fs::write(&file, "22222222-2222-2222-2222-222222222222\n").expect("a file can be written");
     cluster.restart_executor(0);
@@ -87,13 +88,13 @@ fn disk_full() -> String {
     let _small = Small::mount(folder.path());
     let place = Place { folder: Some(folder.path()), ..Place::default() };
     cluster.add_executor_in(place, "executor-1", SIZE, &[]);
-    let (id, container) = running(&cluster, &held("FAIL"));
+    let (id, container) = cluster.running(&held("FAIL"));
     let ballast = folder.path().join("ballast");
     let mut file = std::fs::File::create(&ballast).expect("a file can be made");
     // Ends with "no space left".
     let _ = std::io::copy(&mut std::io::repeat(b'x'), &mut file);
     let_go(&container);
-    until("it has ended", || (!runs(&container)).then_some(()));
+    until("it has ended", || (!is_running(&container)).then_some(()));
     stays("an end that is not on disk is not told", Duration::from_secs(5), || {
         cluster.job(&id)["state"] == "RUNNING"
     });

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use berth_integration_tests::cluster::{Cluster, id_of};
+use berth_integration_tests::docker::is_running;
 use berth_integration_tests::docker::{self, StartCounter};
 use berth_integration_tests::wait::until;
 use serde_json::{Value, json};
 
 use crate::Row;
-use crate::support::{CLOCKS, SIZE, UNTIL_LET_GO, abort, end_of, held, let_go, patient, running, runs, with};
+use crate::support::{CLOCKS, SIZE, UNTIL_LET_GO, abort, end_of, held, let_go, patient, with};
 
 /// Restarts.
 pub const ROWS: &[Row] = &[
@@ -29,11 +30,13 @@ const POINTS: [Point; 12] = [
     ("submitted", |_, _| true),
     ("assigned", |cluster, id| cluster.job(id)["state"] != "PENDING"),
     ("container made", |_, id| !docker::containers_of(id).is_empty()),
-    ("container started", |_, id| docker::containers_of(id).iter().any(|container| runs(container))),
+    ("container started", |_, id| docker::containers_of(id).iter().any(|container| is_running(container))),
     ("told to run", |cluster, id| cluster.job(id)["state"] == "RUNNING"),
     ("runs for a second", |cluster, id| seconds_running(&cluster.job(id)) >= 1.0),
     ("let go", |_, id| let_it_go(id)),
-    ("exited", |_, id| let_it_go(id) && docker::containers_of(id).iter().all(|container| !runs(container))),
+    ("exited", |_, id| {
+        let_it_go(id) && docker::containers_of(id).iter().all(|container| !is_running(container))
+    }),
     ("end on disk", |cluster, id| let_it_go(id) && has_file(cluster.executors[0].folder(), id)),
     ("end told", |cluster, id| let_it_go(id) && cluster.job(id)["state"] == "FAILED"),
     ("end noted", |cluster, id| let_it_go(id) && is_noted(cluster.executors[0].folder(), id)),
@@ -55,7 +58,7 @@ fn seconds_running(job: &Value) -> f64 {
 /// Lets a job end as soon as it runs; says whether it was let go.
 fn let_it_go(id: &str) -> bool {
     let Some(container) = docker::containers_of(id).pop() else { return false };
-    if runs(&container) {
+    if is_running(&container) {
         let_go(&container);
     }
     docker::inspect(&container)["State"]["StartedAt"].as_str().is_some_and(|at| !at.starts_with("0001"))
@@ -114,7 +117,7 @@ fn away() -> String {
     cluster.add_executor("executor-1", SIZE, &[]);
     let mut told = Vec::new();
     for (executor_down, scheduler_down) in [(true, false), (false, true), (true, true)] {
-        let (id, container) = running(&cluster, &held("FAIL"));
+        let (id, container) = cluster.running(&held("FAIL"));
         if scheduler_down {
             cluster.scheduler.process.kill();
         }
@@ -122,7 +125,7 @@ fn away() -> String {
             cluster.executors[0].process.kill();
         }
         let_go(&container);
-        until("it has ended", || (!runs(&container)).then_some(()));
+        until("it has ended", || (!is_running(&container)).then_some(()));
         if scheduler_down {
             cluster.restart_scheduler(&CLOCKS);
         }

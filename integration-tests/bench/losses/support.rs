@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use berth_domain::job::Job;
 use berth_integration_tests::cluster::{Cluster, Size, id_of, job};
+use berth_integration_tests::docker::is_running;
 use berth_integration_tests::wait::until_within;
 use berth_integration_tests::{docker, http};
 use berth_store::redis::{RedisConfig, RedisStore};
@@ -47,23 +48,10 @@ pub fn patient(command: &[&str]) -> Value {
     with(job(command), "RETRY")
 }
 
-/// Submits a job and waits until it runs; gives its id and its container.
-pub fn running(cluster: &Cluster, body: &Value) -> (String, String) {
-    let id = id_of(&cluster.submit(body));
-    cluster.reaches(&id, &["RUNNING"]);
-    let container = docker::containers_of(&id).pop().expect("a running job has a container");
-    (id, container)
-}
-
-/// Says whether a container runs; one that was removed does not.
-pub fn runs(container: &str) -> bool {
-    docker::docker(&["inspect", "-f", "{{.State.Running}}", container]).stdout.starts_with(b"true")
-}
-
 /// Waits until a container has stopped, and gives how long that took.
 pub fn stopped_within(patience: Duration, what: &str, container: &str) -> Duration {
     let began = Instant::now();
-    until_within(patience, what, || (!runs(container)).then_some(()));
+    until_within(patience, what, || (!is_running(container)).then_some(()));
     began.elapsed()
 }
 
@@ -80,15 +68,6 @@ pub fn executor_state(address: &str, id: &str) -> Option<String> {
     let all = answer.json();
     let found = all["executors"].as_array()?.iter().find(|executor| executor["id"] == id)?.clone();
     Some(found["state"].as_str()?.to_owned())
-}
-
-/// Holds for a while that something stays so, asking again and again.
-pub fn stays(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + patience;
-    while Instant::now() < end {
-        assert!(holds(), "no longer so: {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }
 
 /// Asks for a job's end; nobody waits for the answer, which comes with that.

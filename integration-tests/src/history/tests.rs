@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::EndReason;
-use berth_domain::resources::{Capacity, Demand, GpuDevice, Reserved};
+use berth_domain::resources::{Capacity, Demand, GpuDevice};
 use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
 
 use super::*;
@@ -14,30 +14,9 @@ const EPOCH: u64 = 7;
 
 fn executor(id: &str) -> Executor {
     let gpus = vec![GpuDevice { id: "g0".into(), model: "a100".into(), emulated: true }];
-    Executor {
-        id: ExecutorId::trusted(id),
-        node_id: "n".into(),
-        boot_id: "b".into(),
-        instance_id: "i".into(),
-        session: Some(SessionId::trusted("s")),
-        state: ExecutorState::Active,
-        not_ready: None,
-        restarting: false,
-        drain: None,
-        fenced: false,
-        capacity: Capacity { cpu_millis: 1_000, memory_bytes: 1 << 30, gpus },
-        reserved: Reserved::default(),
-        labels: BTreeMap::new(),
-        version: String::new(),
-        protocol_version: 1,
-        peer_address: String::new(),
-        scheduler: SchedulerId::trusted("r"),
-        scheduler_address: String::new(),
-        register_time_ms: 0,
-        seen_ms: None,
-        lease_expiry_ms: 0,
-        revision: 0,
-    }
+    let capacity = Capacity { cpu_millis: 1_000, memory_bytes: 1 << 30, gpus };
+    let (id, scheduler) = (ExecutorId::trusted(id), SchedulerId::trusted("r"));
+    Executor { session: Some(SessionId::trusted("s")), ..Executor::new(id, scheduler, capacity, 0) }
 }
 
 fn pending(id: &str) -> Job {

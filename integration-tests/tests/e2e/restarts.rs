@@ -2,11 +2,12 @@
 //! the containers of somebody else.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use berth_integration_tests::cluster::{Cluster, Place, id_of, job};
+use berth_integration_tests::docker::is_running;
 use berth_integration_tests::process::Process;
-use berth_integration_tests::wait::until;
+use berth_integration_tests::wait::{stays, until};
 use berth_integration_tests::{docker, tools};
 use serde_json::{Value, json};
 
@@ -26,32 +27,20 @@ fn with(line: &str, more: Value) -> Value {
     wanted
 }
 
-fn is_running(container: &str) -> bool {
-    docker::inspect(container)["State"]["Running"] == true
-}
-
-fn after(seconds: u64) {
-    let begun = Instant::now();
-    let over = || (begun.elapsed() > Duration::from_secs(seconds)).then_some(());
-    until(&format!("{seconds} s are over"), over);
-}
-
 #[test]
 fn a_second_process_of_a_name_touches_nothing_of_the_first() {
     let mut cluster = Cluster::start();
     cluster.add_executor("executor-1", crate::MEDIUM, &["--cleanup-after", "1s"]);
-    let once = id_of(&cluster.submit(&with(POLITE, json!({ "onLost": "ON_LOST_FAIL" }))));
-    cluster.reaches(&once, &["RUNNING"]);
-    let container = docker::containers_of(&once).pop().expect("its container");
+    let (once, container) = cluster.running(&with(POLITE, json!({ "onLost": "ON_LOST_FAIL" })));
     let mut twin =
         cluster.executor_in(Place::default(), "executor-1", crate::MEDIUM, &["--cleanup-after", "0s"]);
     twin.process.line_with("is already connected from");
     let ended = cluster.shell("exit 3");
     assert_eq!(cluster.ended(&ended)["exitCode"], 3);
     // Longer than a process without a lease has.
-    after(7);
-    assert!(is_running(&container), "{}", twin.process.output());
-    assert_eq!(cluster.job(&once)["state"], "RUNNING");
+    stays("the job runs", Duration::from_secs(7), || {
+        is_running(&container) && cluster.job(&once)["state"] == "RUNNING"
+    });
     docker::let_go(&container);
     let job = cluster.ended(&once);
     assert_eq!((&job["exitCode"], &job["attempt"]), (&json!(7), &json!(1)), "{job}");
@@ -62,15 +51,12 @@ fn a_second_process_of_a_name_touches_nothing_of_the_first() {
 fn a_planned_restart_that_finds_no_scheduler_keeps_jobs_that_may_start_only_once() {
     let mut cluster = Cluster::start_with(&CLOCKS);
     cluster.add_executor("executor-1", crate::MEDIUM, &[]);
-    let once = id_of(&cluster.submit(&with(POLITE, json!({ "onLost": "ON_LOST_FAIL" }))));
-    cluster.reaches(&once, &["RUNNING"]);
-    let container = docker::containers_of(&once).pop().expect("its container");
+    let (once, container) = cluster.running(&with(POLITE, json!({ "onLost": "ON_LOST_FAIL" })));
     assert_eq!(cluster.executors[0].process.stop(), Some(0));
     cluster.scheduler.process.stop();
     cluster.start_executor(0);
     cluster.executors[0].process.line_with("not registered");
-    after(8);
-    assert!(is_running(&container), "{}", cluster.executors[0].process.output());
+    stays("the job runs", Duration::from_secs(8), || is_running(&container));
     cluster.restart_scheduler(&CLOCKS);
     cluster.executors[0].process.line("ready role=executor");
     docker::let_go(&container);
@@ -115,8 +101,7 @@ fn a_stop_that_was_asked_for_while_the_executor_was_away_leaves_the_jobs_grace()
     let mut cluster = Cluster::start();
     cluster.add_executor("executor-1", crate::MEDIUM, &[]);
     let tidy = "trap 'sleep 1; exit 5' TERM; while true; do sleep 0.1; done";
-    let id = cluster.shell(tidy);
-    cluster.reaches(&id, &["RUNNING"]);
+    let (id, _) = cluster.running(&with(tidy, json!({})));
     assert_eq!(cluster.executors[0].process.stop(), Some(0));
     let mut abort = Command::new(tools::berth());
     abort.args(["abort", &id]).env("BERTH_ADDR", &cluster.scheduler.grpc);
@@ -139,16 +124,13 @@ fn an_executor_whose_engine_is_away_at_its_start_is_not_lost_and_takes_up_its_jo
     let environment = [("DOCKER_HOST", host.as_str())];
     let place = Place { environment: &environment, ..Place::default() };
     cluster.add_executor_in(place, "executor-1", crate::MEDIUM, &[]);
-    let id = cluster.shell(POLITE);
-    cluster.reaches(&id, &["RUNNING"]);
-    let container = docker::containers_of(&id).pop().expect("its container");
+    let (id, container) = cluster.running(&with(POLITE, json!({})));
     std::fs::remove_file(&socket).expect("it is there");
     cluster.restart_executor(0);
-    assert_eq!(cluster.executor("executor-1")["state"], "NOT_READY");
     // A verdict would have come.
-    after(15);
-    assert_eq!(cluster.executor("executor-1")["state"], "NOT_READY");
-    assert_eq!(cluster.job(&id)["state"], "RUNNING");
+    stays("no verdict is given", Duration::from_secs(15), || {
+        cluster.executor("executor-1")["state"] == "NOT_READY" && cluster.job(&id)["state"] == "RUNNING"
+    });
     link();
     until("it takes jobs again", || (cluster.executor("executor-1")["state"] == "ACTIVE").then_some(()));
     docker::let_go(&container);
@@ -160,8 +142,7 @@ fn an_executor_whose_engine_is_away_at_its_start_is_not_lost_and_takes_up_its_jo
 fn an_abort_with_a_shorter_grace_shortens_the_stop_under_way() {
     let mut cluster = Cluster::start();
     cluster.add_executor("executor-1", crate::MEDIUM, &[]);
-    let id = id_of(&cluster.submit(&with(DEAF, json!({ "stopGrace": "600s" }))));
-    cluster.reaches(&id, &["RUNNING"]);
+    let (id, _) = cluster.running(&with(DEAF, json!({ "stopGrace": "600s" })));
     let mut patient = Command::new(tools::berth());
     patient.args(["abort", &id]).env("BERTH_ADDR", &cluster.scheduler.grpc);
     let mut patient = Process::start("berth abort", &mut patient);
@@ -175,12 +156,11 @@ fn an_abort_with_a_shorter_grace_shortens_the_stop_under_way() {
 fn a_drain_outlives_a_verdict_and_a_second_one_keeps_its_deadline() {
     let mut cluster = Cluster::start_with(&CLOCKS);
     cluster.add_executor("executor-1", crate::MEDIUM, &[]);
-    let running = cluster.shell(POLITE);
-    cluster.reaches(&running, &["RUNNING"]);
+    let (running, container) = cluster.running(&with(POLITE, json!({})));
     cluster.berth_ok(&["drain", "--detach", "--deadline", "1h", "executor-1"]);
     cluster.berth_ok(&["drain", "--detach", "executor-1"]);
     assert_ne!(cluster.executor("executor-1")["drainDeadline"], json!(null), "it has the deadline still");
-    docker::let_go(&docker::containers_of(&running)[0]);
+    docker::let_go(&container);
     cluster.ended(&running);
     let seen = cluster.executor("executor-1")["heartbeatTime"].clone();
     cluster.executors[0].process.kill();

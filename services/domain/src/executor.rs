@@ -75,6 +75,34 @@ pub struct Executor {
 }
 
 impl Executor {
+    /// Makes the record of one that registers now, by way of a replica, with nothing known of it but what it has.
+    pub fn new(id: ExecutorId, scheduler: SchedulerId, capacity: Capacity, now_ms: u64) -> Self {
+        Self {
+            id,
+            node_id: String::new(),
+            boot_id: String::new(),
+            instance_id: String::new(),
+            session: None,
+            state: ExecutorState::Active,
+            not_ready: None,
+            restarting: false,
+            drain: None,
+            fenced: false,
+            capacity,
+            reserved: Reserved::default(),
+            labels: BTreeMap::new(),
+            version: String::new(),
+            protocol_version: 1,
+            peer_address: String::new(),
+            scheduler,
+            scheduler_address: String::new(),
+            register_time_ms: now_ms,
+            seen_ms: None,
+            lease_expiry_ms: 0,
+            revision: 0,
+        }
+    }
+
     /// Says whether it may be given jobs.
     pub fn takes_jobs(&self) -> bool {
         match self.state {

@@ -13,6 +13,20 @@ fn lease(seconds: u64, entitled: bool) -> Lease {
     Lease { until: Instant::now() + Duration::from_secs(seconds), entitled }
 }
 
+impl Machine {
+    /// Waits until it is on disk that an attempt was asked to stop; gives when that was.
+    async fn asked_to_stop(&self, job: &str) -> Instant {
+        let outbox = Outbox::new(self.disk.clone());
+        loop {
+            let found = outbox.load().await.expect("the outbox is readable");
+            if found.stopping.iter().any(|stopping| stopping.attempt == key(job)) {
+                return Instant::now();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_process_that_never_had_the_name_only_looks() {
     let machine = machine();
@@ -77,16 +91,16 @@ async fn why_a_container_was_stopped_outlives_the_process() {
             "lease" => {
                 process.lease.send_replace(lease(0, true));
             }
-            _ => seconds(10).await,
+            _ => {}
         }
-        seconds(2).await;
+        let asked = machine.asked_to_stop("a").await;
         process.crash().await;
         assert_eq!(machine.running(), 1, "{why}: it is in its grace");
+        seconds(2).await;
         let mut process = machine.start().await;
         process.whole_set(vec![(key("a"), stubborn)]).await;
-        let restarted = Instant::now();
         assert_eq!(process.end("a").await.cause, expected, "{why}");
-        assert!(restarted.elapsed() < Duration::from_secs(3), "{why}: the grace goes on where it was");
+        assert!(asked.elapsed() < Duration::from_secs(5), "{why}: the grace goes on where it was");
     }
 }
 
@@ -98,7 +112,7 @@ async fn a_stop_under_way_is_shortened_by_a_shorter_grace_and_never_lengthened()
     process.start("a", run("ignore-term 600")).await;
     process.runs("a").await;
     process.abort("a", Some(60_000)).await;
-    seconds(5).await;
+    machine.asked_to_stop("a").await;
     process.abort("a", Some(1_000)).await;
     process.abort("a", Some(90_000)).await;
     assert_eq!(process.end("a").await.cause, EndCause::Aborted { code: Some(137) });
@@ -212,8 +226,9 @@ async fn a_run_timeout_that_an_earlier_process_enforced_is_told_as_one() {
     process.runs("a").await;
     // The cause of the stop cannot be written down.
     machine.disk.set_full(true);
-    seconds(7).await;
-    assert_eq!(machine.running(), 0);
+    while machine.running() > 0 {
+        seconds(1).await;
+    }
     process.crash().await;
     machine.disk.set_full(false);
     let mut process = machine.start().await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{Namespace, SchedulerId, SessionId};
 use berth_domain::job::{EndReason, JobState};
-use berth_domain::resources::{Capacity, Demand, Reserved};
+use berth_domain::resources::{Capacity, Demand};
 use berth_domain::spec::{Clocks, JobSpec, Network, PullPolicy};
 
 use super::*;
@@ -32,30 +32,10 @@ fn job(id: &str, cpu_millis: u64, on_lost: OnLost) -> Job {
 }
 
 fn executor(cpu_millis: u64, register_time_ms: u64) -> Executor {
-    Executor {
-        id: ExecutorId::trusted("e"),
-        node_id: "n".into(),
-        boot_id: "b".into(),
-        instance_id: String::new(),
-        session: Some(SessionId::trusted("s")),
-        state: ExecutorState::Active,
-        not_ready: None,
-        restarting: false,
-        drain: None,
-        fenced: false,
-        capacity: Capacity { cpu_millis, memory_bytes: 1 << 30, gpus: vec![] },
-        reserved: Reserved::default(),
-        labels: BTreeMap::new(),
-        version: String::new(),
-        protocol_version: 1,
-        peer_address: String::new(),
-        scheduler: SchedulerId::trusted("r"),
-        scheduler_address: String::new(),
-        register_time_ms,
-        seen_ms: None,
-        lease_expiry_ms: 0,
-        revision: 1,
-    }
+    let capacity = Capacity { cpu_millis, memory_bytes: 1 << 30, gpus: vec![] };
+    let (id, scheduler) = (ExecutorId::trusted("e"), SchedulerId::trusted("r"));
+    let session = Some(SessionId::trusted("s"));
+    Executor { session, revision: 1, ..Executor::new(id, scheduler, capacity, register_time_ms) }
 }
 
 fn at(now_ms: u64, pauses: &[(u64, u64)]) -> Circumstances<'_> {

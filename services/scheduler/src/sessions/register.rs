@@ -11,7 +11,7 @@ use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
 use berth_domain::job::Job;
 use berth_domain::lifecycle::shorten_message;
-use berth_domain::resources::{GpuDevice, Reserved};
+use berth_domain::resources::GpuDevice;
 use berth_store::{Call, Conflict, Mutation, Verdict};
 
 use super::recovery;
@@ -115,29 +115,19 @@ fn candidate(context: &Context, request: &v1::RegisterRequest, peer: String) -> 
     if request.labels.len() > MAX_LABELS {
         return Err(Problem::field("labels", format!("has more than {MAX_LABELS} entries")));
     }
+    let capacity = capacity_from_wire(request.capacity.as_ref(), &request.gpus)?;
+    let scheduler = context.config.scheduler_id.clone();
     Ok(Executor {
-        id,
         node_id: request.node_id.clone(),
         boot_id: request.boot_id.clone(),
         instance_id: request.instance_id.clone(),
-        session: None,
-        state: ExecutorState::Active,
         not_ready: (!request.not_ready.is_empty()).then(|| shorten_message(&request.not_ready)),
-        restarting: false,
-        drain: None,
-        fenced: false,
-        capacity: capacity_from_wire(request.capacity.as_ref(), &request.gpus)?,
-        reserved: Reserved::default(),
         labels: request.labels.clone(),
         version: request.version.clone(),
         protocol_version,
         peer_address: peer,
-        scheduler: context.config.scheduler_id.clone(),
         scheduler_address: context.config.advertise.clone(),
-        register_time_ms: context.clock.now_ms(),
-        seen_ms: None,
-        lease_expiry_ms: 0,
-        revision: 0,
+        ..Executor::new(id, scheduler, capacity, context.clock.now_ms())
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::Executor;
 use berth_domain::ids::{ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::{EndReason, Job, JobIndex, JobState};
 use berth_domain::resources::{Capacity, Demand, GpuDevice, Reserved};
@@ -107,33 +107,19 @@ pub(super) fn ended(job: &Job, end_ms: u64) -> Job {
 /// An executor of 4 cores, 4 GiB and the given devices, with the session `session-1`.
 pub(super) fn executor(id: &str, gpus: &[&str]) -> Executor {
     let device = |id: &&str| GpuDevice { id: (*id).to_owned(), model: "a100".to_owned(), emulated: true };
+    let gpus = gpus.iter().map(device).collect();
+    let capacity = Capacity { cpu_millis: 4_000, memory_bytes: 4 * GIB, gpus };
+    let scheduler = SchedulerId::trusted("scheduler-1");
     Executor {
-        id: executor_id(id),
         node_id: format!("node of {id}"),
         boot_id: "boot-1".to_owned(),
         instance_id: "instance-1".to_owned(),
         session: Some(session_id("session-1")),
-        state: ExecutorState::Active,
-        not_ready: None,
-        restarting: false,
-        drain: None,
-        fenced: false,
-        capacity: Capacity {
-            cpu_millis: 4_000,
-            memory_bytes: 4 * GIB,
-            gpus: gpus.iter().map(device).collect(),
-        },
-        reserved: Reserved::default(),
         labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
         version: "0.1.0".to_owned(),
-        protocol_version: 1,
         peer_address: "10.0.0.1:1".to_owned(),
-        scheduler: SchedulerId::trusted("scheduler-1"),
         scheduler_address: "10.0.0.2:2".to_owned(),
-        register_time_ms: NOW_MS,
-        seen_ms: None,
-        lease_expiry_ms: 0,
-        revision: 0,
+        ..Executor::new(executor_id(id), scheduler, capacity, NOW_MS)
     }
 }
 
