@@ -237,3 +237,18 @@ async fn a_run_timeout_that_an_earlier_process_enforced_is_told_as_one() {
     process.start("a", timed).await;
     assert_eq!(process.end("a").await.cause, EndCause::RunTimeout { code: Some(143) });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_never_reached_the_engine_says_nothing_of_a_later_one() {
+    let machine = machine();
+    let mut process = machine.start().await;
+    let clocks = Clocks { run_timeout_ms: Some(60_000), ..Clocks::default() };
+    process.start("a", order(JobSpec { clocks, on_lost: OnLost::Fail, ..spec("sleep 600") })).await;
+    process.runs("a").await;
+    machine.engine.set_broken(true);
+    process.lease.send_replace(lease(0, true));
+    seconds(5).await;
+    process.lease.send_replace(lease(600, true));
+    machine.engine.set_broken(false);
+    assert_eq!(process.end("a").await.cause, EndCause::RunTimeout { code: Some(143) });
+}
