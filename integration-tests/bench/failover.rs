@@ -218,7 +218,7 @@ fn quantile(values: &[f64], share: f64) -> f64 {
 
 fn report(figures: &Figures) -> ExitCode {
     let (p50, p99) = (quantile(&figures.first_assign, 0.5), quantile(&figures.first_assign, 0.99));
-    let handover = quantile(&figures.handover, 0.5);
+    let (handover, slowest) = (quantile(&figures.handover, 0.5), quantile(&figures.handover, 1.0));
     let limit = (TTL + Duration::from_secs(2)).as_secs_f64() * 1_000.0;
     println!(
         "3 replicas, lock TTL {} s, Redis with fsync at every write, a submit each {} ms, {LONG_JOBS} containers",
@@ -228,7 +228,10 @@ fn report(figures: &Figures) -> ExitCode {
     println!(
         "leader killed:  p50 {p50:.0} ms, p99 {p99:.0} ms to the next leader's first assignment (limit {limit:.0})"
     );
-    println!("leader stopped: median {handover:.0} ms of {} (limit 100)", figures.handover.len());
+    println!(
+        "leader stopped: median {handover:.0} ms, slowest {slowest:.0} ms of {} (limit 100)",
+        figures.handover.len()
+    );
     println!(
         "acknowledged {}, lost {}, refused {}, stale assignments {}, containers touched {}",
         figures.acknowledged,
@@ -241,7 +244,7 @@ fn report(figures: &Figures) -> ExitCode {
         println!("  {wrong}");
     }
     let ok = p99 < limit
-        && handover < 100.0
+        && slowest < 100.0
         && figures.lost.is_empty()
         && figures.refused.is_empty()
         && figures.touched.is_empty()

@@ -30,6 +30,8 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
 const ANNOUNCE_TTL: Duration = Duration::from_secs(15);
 /// Silence on a connection after which it is probed.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// How long a leader that stops waits until its lock is released.
+const HAND_OVER: Duration = Duration::from_secs(1);
 /// How long connections may take to end at a shutdown.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -67,7 +69,10 @@ pub struct Deps {
 pub struct Replica {
     routes: Routes,
     tasks: JoinSet<()>,
+    /// The replica is told to stop.
     stop: CancellationToken,
+    /// It leads no more: the rest ends.
+    over: CancellationToken,
 }
 
 impl Replica {
@@ -81,18 +86,19 @@ impl Replica {
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
         let meta = deps.store.meta().await?;
-        let context = Arc::new(Context::new(config, deps.store, deps.entropy, meta.time_ms, stop.clone()));
+        let over = CancellationToken::new();
+        let context = Arc::new(Context::new(config, deps.store, deps.entropy, meta.time_ms, over.clone()));
         let (leases, lease_client) = LeaseBatcher::new();
         // Nothing is served before the image is there: decisions rest on its generation.
         feed::load(&context).await?;
         announce_once(&context).await?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(feed::follow(context.clone(), stop.clone()));
-        tasks.spawn(leader::compete(context.clone(), stop.clone()));
-        tasks.spawn(leases.run(context.clone(), stop.clone()));
-        tasks.spawn(announce(context.clone(), stop.clone()));
+        tasks.spawn(feed::follow(context.clone(), over.clone()));
+        tasks.spawn(leases.run(context.clone(), over.clone()));
+        tasks.spawn(announce(context.clone(), over.clone()));
+        tasks.spawn(lead_first(context.clone(), stop.clone(), over.clone()));
         let routes = routes(&context, lease_client, deps.connect)?;
-        Ok(Self { routes, tasks, stop })
+        Ok(Self { routes, tasks, stop, over })
     }
 
     /// Gives the services, for a bridge in this process.
@@ -110,15 +116,15 @@ impl Replica {
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
         E: Into<BoxError>,
     {
-        let stop = self.stop.clone();
+        let over = self.over.clone();
         let served = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .tcp_nodelay(true)
             .add_routes(self.routes.clone())
-            .serve_with_incoming_shutdown(incoming, stop.cancelled());
+            .serve_with_incoming_shutdown(incoming, over.cancelled());
         let drained = async {
-            stop.cancelled().await;
+            over.cancelled().await;
             tokio::time::sleep(DRAIN).await;
         };
         let result = tokio::select! {
@@ -133,6 +139,26 @@ impl Replica {
             }
         }
         result
+    }
+}
+
+/// Competes for leadership until `stop`, and gives it up before anything else ends: the next leader need not
+/// wait for, nor compete with, what sessions have to say at their end.
+async fn lead_first(context: Arc<Context>, stop: CancellationToken, over: CancellationToken) {
+    let _over = over.clone().drop_guard();
+    let hand_over = async {
+        stop.cancelled().await;
+        tokio::time::sleep(HAND_OVER).await;
+    };
+    let competing = leader::compete(context, stop.clone());
+    tokio::pin!(competing);
+    tokio::select! {
+        () = &mut competing => {}
+        // The store does not answer: the lock expires by itself.
+        () = hand_over => {
+            over.cancel();
+            competing.await;
+        }
     }
 }
 
