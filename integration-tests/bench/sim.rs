@@ -1,76 +1,115 @@
-//! Plays seeds of the simulation and judges each. Ends with one line of JSON.
+//! Plays seeds of the simulation and judges each; of those that fail, the first are told as shortly as it
+//! goes. Ends with one line of JSON.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use berth_integration_tests::simulation::{Report, run};
+use berth_integration_tests::simulation::{Part, Plan, Report, play, shortened};
 use serde_json::{Value, json};
 
 /// The seeds that are played unless others are asked for.
 const SEEDS: (u64, u64) = (0, 499);
 /// A line is printed after so many seeds.
-const PROGRESS: u64 = 50;
+const PROGRESS: u64 = 1_000;
+/// So many failing seeds are told shortly.
+const STORIES: usize = 3;
+
+/// What is asked for.
+#[derive(Debug)]
+struct Wanted {
+    seeds: (u64, u64),
+    only: Option<BTreeSet<Part>>,
+    trace: Option<String>,
+    /// A failing seed is told as it is.
+    is_plain: bool,
+}
 
 #[derive(Debug, Default)]
 struct Totals {
     seeds: u64,
     commits: usize,
-    faults: usize,
+    faults: BTreeMap<&'static str, usize>,
     leader_losses: usize,
     executor_losses: usize,
     lost_tail: usize,
     /// Of each failing seed, what was not as promised.
     violations: BTreeMap<u64, Vec<String>>,
+    /// Of a single seed.
+    hash: String,
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (range, trace) = match words.as_slice() {
-        [] => (Some(SEEDS), None),
-        ["--seeds", range] => (seeds(range), None),
-        ["--seed", seed] => (seeds(seed), None),
-        ["--seed", seed, "--trace", file] => (seeds(seed), Some(*file)),
-        _ => (None, None),
-    };
-    let Some((first, last)) = range else {
-        eprintln!("usage: sim [--seeds A-B | --seed N [--trace FILE]]");
+    let Some(wanted) = wanted(std::env::args().skip(1)) else {
+        eprintln!("usage: sim [--seeds A-B | --seed N [--only PART,...] [--trace FILE]] [--plain]");
         return ExitCode::from(2);
     };
     let began = Instant::now();
-    let totals = play(first, last, trace);
+    let totals = play_all(&wanted);
     let ok = totals.violations.is_empty();
-    for (seed, violations) in &totals.violations {
-        println!("seed {seed}:\n  {}\n  again: ./run sim --seed {seed}", violations.join("\n  "));
+    for (seed, violations) in totals.violations.iter().take(STORIES) {
+        let story = if wanted.is_plain { None } else { shortened(&plan(*seed, &wanted)) };
+        match story {
+            Some(story) => println!("{story}"),
+            None => println!("seed {seed}:\n  {}\n  again: ./run sim --seed {seed}", violations.join("\n  ")),
+        }
     }
+    let count: usize = totals.faults.values().sum();
+    let kinds: Vec<String> = totals.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    println!("faults: {}", kinds.join(", "));
     println!(
-        "{} seeds, {} commits, {} faults, {} leaders and {} executors lost, {} writes lost with the store: {} seeds failed",
+        "{} seeds, {} commits, {count} faults, {} leaders and {} executors lost, {} writes lost with the store: {} seeds failed",
         totals.seeds,
         totals.commits,
-        totals.faults,
         totals.leader_losses,
         totals.executor_losses,
         totals.lost_tail,
         totals.violations.len()
     );
-    let violations: Vec<Value> = totals
-        .violations
-        .iter()
+    let stories = totals.violations.iter().take(100);
+    let violations: Vec<Value> = stories
         .flat_map(|(seed, all)| all.iter().map(move |story| json!({ "seed": seed, "story": story })))
         .collect();
     let failing: Vec<&u64> = totals.violations.keys().collect();
-    let closing = json!({
-        "recipe": "sim", "ok": ok, "seed": first, "seconds": began.elapsed().as_secs(),
-        "seeds": totals.seeds, "commits": totals.commits, "faults": totals.faults,
+    let mut closing = json!({
+        "recipe": "sim", "ok": ok, "seed": wanted.seeds.0, "seconds": began.elapsed().as_secs(),
+        "seeds": totals.seeds, "commits": totals.commits, "faults": count, "faultKinds": totals.faults,
         "leaderLosses": totals.leader_losses, "executorLosses": totals.executor_losses,
         "lostTail": totals.lost_tail, "violations": violations, "failingSeeds": failing,
     });
+    if wanted.seeds.0 == wanted.seeds.1 {
+        closing["traceHash"] = json!(totals.hash);
+    }
     println!("{closing}");
     ExitCode::from(u8::from(!ok))
+}
+
+fn wanted(mut arguments: impl Iterator<Item = String>) -> Option<Wanted> {
+    let mut wanted = Wanted { seeds: SEEDS, only: None, trace: None, is_plain: false };
+    let mut is_single = false;
+    while let Some(option) = arguments.next() {
+        match option.as_str() {
+            "--plain" => wanted.is_plain = true,
+            "--seeds" => wanted.seeds = seeds(&arguments.next()?)?,
+            "--seed" => {
+                let seed = arguments.next()?.parse().ok()?;
+                (wanted.seeds, is_single) = ((seed, seed), true);
+            }
+            "--only" => {
+                wanted.only = Some(arguments.next()?.split(',').map(Part::parse).collect::<Option<_>>()?);
+            }
+            "--trace" => wanted.trace = Some(arguments.next()?),
+            _ => return None,
+        }
+    }
+    (is_single || (wanted.trace.is_none() && wanted.only.is_none())).then_some(wanted)
+}
+
+fn plan(seed: u64, wanted: &Wanted) -> Plan {
+    let plan = Plan::drawn(seed);
+    wanted.only.as_ref().map_or_else(|| plan.clone(), |parts| plan.only(parts))
 }
 
 /// Reads `A-B` or `N`.
@@ -81,25 +120,25 @@ fn seeds(text: &str) -> Option<(u64, u64)> {
 }
 
 /// Plays the seeds on as many threads as there are cores: a run keeps to its own.
-fn play(first: u64, last: u64, trace: Option<&str>) -> Totals {
-    let (next, totals) = (AtomicU64::new(first), Mutex::new(Totals::default()));
+fn play_all(wanted: &Wanted) -> Totals {
+    let (next, totals) = (AtomicU64::new(wanted.seeds.0), Mutex::new(Totals::default()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed > last {
+                    if seed > wanted.seeds.1 {
                         return;
                     }
-                    let report = catch_unwind(AssertUnwindSafe(|| run(seed)));
-                    if let (Some(file), Ok(report)) = (trace, &report)
+                    let report = play(&plan(seed, wanted));
+                    if let Some(file) = &wanted.trace
                         && let Err(error) = std::fs::write(file, report.trace())
                     {
                         eprintln!("sim: {file} cannot be written: {error}");
                     }
                     let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
-                    totals.add(seed, report.ok().as_ref());
+                    totals.add(seed, &report);
                     if totals.seeds.is_multiple_of(PROGRESS) {
                         println!("{} seeds played, {} failed", totals.seeds, totals.violations.len());
                     }
@@ -111,19 +150,21 @@ fn play(first: u64, last: u64, trace: Option<&str>) -> Totals {
 }
 
 impl Totals {
-    fn add(&mut self, seed: u64, report: Option<&Report>) {
+    fn add(&mut self, seed: u64, report: &Report) {
         self.seeds += 1;
-        let Some(report) = report else {
-            self.violations.insert(seed, vec!["a part of the cluster panicked (see above)".to_owned()]);
-            return;
-        };
         self.commits += report.history.log.len() + report.history.tail.len();
-        self.faults += report.faults;
+        for (kind, count) in &report.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
         self.leader_losses += report.leader_losses();
         self.executor_losses += report.executor_losses();
         self.lost_tail += report.history.tail.len();
-        let violations = report.violations();
-        if !violations.is_empty() {
+        self.hash = report.trace_hash();
+        let mut violations: Vec<String> = report.violations().iter().map(ToString::to_string).collect();
+        violations
+            .extend(report.panics.iter().map(|panic| format!("a part of the cluster panicked: {panic}")));
+        if let Some(first) = violations.first() {
+            println!("seed {seed} failed after {} s: {first}", report.took.as_secs());
             self.violations.insert(seed, violations);
         }
     }

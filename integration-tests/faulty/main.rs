@@ -10,38 +10,24 @@
     reason = "a test's program says what it expects"
 )]
 
-mod disk;
-mod engine;
-mod store;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::ids::{ExecutorId, SchedulerId};
 use berth_executor::clock::TokioClock;
 use berth_executor::config::Overrides;
+use berth_executor::connect::TcpConnect;
 use berth_executor::disk::RealDisk;
 use berth_executor::random::SeededRandom;
 use berth_executor::runtime::{DockerRuntime, DockerSettings};
 use berth_executor::{ExecutorConfig, host};
-use berth_integration_tests::failpoints::Points;
+use berth_integration_tests::failpoints::{FaultyConnect, FaultyDisk, FaultyEngine, FaultyStore, Points};
 use berth_scheduler::{Replica, SchedulerConfig, SeededEntropy};
 use berth_store::redis::{RedisConfig, RedisStore};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-
-/// Calls its inner call between two points.
-macro_rules! between {
-    ($points:expr, $name:literal, $call:expr) => {{
-        $points.pass($name, "before").await;
-        let answer = $call.await;
-        $points.pass($name, "after").await;
-        answer
-    }};
-}
-use between;
 
 #[tokio::main]
 async fn main() {
@@ -81,7 +67,7 @@ async fn scheduler(
     let config =
         RedisConfig { url: redis_url.to_owned(), cluster: cluster.to_owned(), ..RedisConfig::default() };
     let redis = RedisStore::connect(config).await.expect("redis is there");
-    let store = Arc::new(store::FaultyStore { inner: redis, points });
+    let store = Arc::new(FaultyStore { inner: Arc::new(redis), points });
     let deps = berth_scheduler::Deps {
         store,
         entropy: Arc::new(SeededEntropy::from_os()),
@@ -114,13 +100,13 @@ async fn executor(
         ..ExecutorConfig::new(folder, schedulers.split(',').map(str::to_owned).collect())
     };
     let deps = berth_executor::Deps {
-        runtime: Arc::new(engine::FaultyEngine {
-            inner: DockerRuntime::new(DockerSettings { host: docker_host() }),
+        runtime: Arc::new(FaultyEngine {
+            inner: Arc::new(DockerRuntime::new(DockerSettings { host: docker_host() })),
             points: points.clone(),
         }),
-        connector: Arc::new(engine::FaultyConnect { points: points.clone() }),
-        disk: Arc::new(disk::FaultyDisk {
-            inner: RealDisk::open(std::path::Path::new(folder)).expect("the folder can be used"),
+        connector: Arc::new(FaultyConnect { inner: Arc::new(TcpConnect), points: points.clone() }),
+        disk: Arc::new(FaultyDisk {
+            inner: Arc::new(RealDisk::open(std::path::Path::new(folder)).expect("the folder can be used")),
             points,
         }),
         host: host::probe().expect("this machine can be looked at"),

@@ -5,13 +5,13 @@ use berth_domain::job::JobState;
 use super::{Invariant, View, Violation, life, witnessed};
 
 pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
-    for abort in view.history.aborts.iter().filter(|abort| abort.state.is_terminal()) {
+    for abort in &view.history.aborts {
+        let Some(state) = abort.state.filter(|state| state.is_terminal()) else { continue };
         let id = abort.job.as_str();
         let Some(records) = view.lives.get(id).filter(|_| !view.is_excused(id)) else { continue };
         let Some(newest) = records.last() else { continue };
-        if newest.state != abort.state {
-            let story =
-                format!("the abort of job {id} was answered {}: {}", abort.state.name(), life(records));
+        if newest.state != state {
+            let story = format!("the abort of job {id} was answered {}: {}", state.name(), life(records));
             found.push(Violation { invariant: Invariant::Abort, story });
         }
         let runs = view.runs_of(id);

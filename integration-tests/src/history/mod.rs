@@ -10,17 +10,21 @@ mod abort;
 mod capacity;
 mod leaders;
 mod lives;
+mod outcomes;
+mod partition;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod watches;
 mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use berth_domain::ids::AttemptRef;
+use berth_domain::ids::{AttemptRef, ExecutorId, JobId};
 use berth_domain::job::{Job, JobState};
-use berth_store::Change;
+use berth_domain::resources::Reserved;
+use berth_store::{Change, Scope};
 
 /// What happened.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +39,12 @@ pub struct History {
     pub tail: Vec<Logged>,
     /// What containers did.
     pub runs: Vec<Run>,
+    /// What the store kept beside its records at some moments, oldest first.
+    pub sets: Vec<Sets>,
+    /// What each client that watches every job was told, until the end.
+    pub watches: Vec<Vec<Told>>,
+    /// Calls that no replica answered, however often they were repeated.
+    pub unanswered: Vec<String>,
     /// Faults have ceased, and there was time for everything to end.
     pub is_quiet: bool,
 }
@@ -60,17 +70,44 @@ pub struct Submit {
     /// The job, where the call was answered with one; a call that failed, or whose outcome nobody knows,
     /// promises nothing.
     pub job: Option<String>,
+    /// How the job ends if nothing but its command ends it; `None` where that is not known.
+    pub end: Option<JobState>,
 }
 
-/// An abort by a client that was answered.
+/// An abort by a client.
 #[derive(Debug, Clone)]
 pub struct Abort {
     /// The job.
     pub job: String,
-    /// The state that the answer showed.
-    pub state: JobState,
-    /// When the answer came.
+    /// The state that the answer showed; `None` where there was none.
+    pub state: Option<JobState>,
+    /// When the answer came, or the call was made.
     pub at_ms: u64,
+}
+
+/// What the store kept beside its records.
+#[derive(Debug, Clone)]
+pub struct Sets {
+    /// The newest revision at that moment.
+    pub revision: u64,
+    /// The jobs of each set.
+    pub sets: Vec<(Scope, BTreeSet<JobId>)>,
+    /// What is reserved on each executor.
+    pub reserved: Vec<(ExecutorId, Reserved)>,
+}
+
+/// What a client that watches was told.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// A job's record.
+    Job {
+        /// The job.
+        job: String,
+        /// The revision of the record.
+        revision: u64,
+    },
+    /// What was told before is void; everything follows anew.
+    Resync,
 }
 
 /// What a container witnessed of itself.
@@ -95,6 +132,8 @@ pub enum Invariant {
     OneTerminal,
     /// States, attempts and revisions follow each other as they may.
     LegalTransitions,
+    /// Each job stands in the one set that its record names, and reservations are those of the records.
+    Partition,
     /// No assignment goes beyond what an executor has, or to one that takes none; a device has one user.
     Capacity,
     /// Jobs on `hold` never run twice at once, and those on `fail` start at most once.
@@ -109,6 +148,10 @@ pub enum Invariant {
     Abort,
     /// Success, and every exit code, was witnessed.
     Truth,
+    /// A watch leaves nothing out, and ends where the store does.
+    Watch,
+    /// A job ends as its command does, unless it was aborted, timed out or given up as it may be.
+    Outcome,
     /// The same key and spec is the same job; another spec under it is refused.
     Idempotency,
     /// Nothing is stuck once faults have ceased.
@@ -140,6 +183,9 @@ pub fn judge(history: &History) -> Vec<Violation> {
     leaders::judge(&view, &mut found);
     witnesses::judge(&view, &mut found);
     abort::judge(&view, &mut found);
+    partition::judge(&view, &mut found);
+    watches::judge(&view, &mut found);
+    outcomes::judge(&view, &mut found);
     found
 }
 

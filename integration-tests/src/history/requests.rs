@@ -30,6 +30,9 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     if !view.history.is_quiet {
         return;
     }
+    for call in &view.history.unanswered {
+        found.push(Violation { invariant: Invariant::Liveness, story: format!("nobody answered: {call}") });
+    }
     for (id, records) in &view.lives {
         if records.last().is_some_and(|job| !job.state.is_terminal()) && !view.removed.contains(id) {
             let story = format!("job {id} never ended: {}", super::life(records));

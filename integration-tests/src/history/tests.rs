@@ -79,6 +79,10 @@ fn leads(epoch: u64) -> Change {
     Change::Leader { epoch, scheduler_id: "scheduler-1".into() }
 }
 
+fn submit(key: &str, spec: &str, job: Option<&str>) -> Submit {
+    Submit { key: key.into(), spec: spec.into(), job: job.map(str::to_owned), end: None }
+}
+
 /// A leader, an executor and a job that succeeds; what happens is changed by each test.
 fn good() -> History {
     let new = pending("a");
@@ -86,7 +90,7 @@ fn good() -> History {
     let runs = running(&there);
     let done = ended(&runs, 0);
     History {
-        submits: vec![Submit { key: "k".into(), spec: "h".into(), job: Some("a".into()) }],
+        submits: vec![submit("k", "h", Some("a"))],
         aborts: Vec::new(),
         log: logged(vec![
             leads(EPOCH),
@@ -98,6 +102,9 @@ fn good() -> History {
         ]),
         tail: Vec::new(),
         runs: vec![run(&there, 10, Some((20, 0)))],
+        sets: Vec::new(),
+        watches: Vec::new(),
+        unanswered: Vec::new(),
         is_quiet: true,
     }
 }
@@ -127,11 +134,11 @@ fn nothing_is_said_against_a_good_history() {
 #[test]
 fn an_acknowledged_job_that_is_gone_is_missed_unless_the_store_lost_it() {
     let mut history = good();
-    history.submits.push(Submit { key: String::new(), spec: "h".into(), job: Some("b".into()) });
+    history.submits.push(submit("", "h", Some("b")));
     breaks(&history, Invariant::DurableAck);
     history.tail = logged(vec![job(&pending("b"))]);
     assert_eq!(judge(&history), [], "it was in the tail that the store lost");
-    history.submits.push(Submit { key: "x".into(), spec: "h".into(), job: None });
+    history.submits.push(submit("x", "h", None));
     assert_eq!(judge(&history), [], "what was not acknowledged promises nothing");
 }
 
@@ -144,7 +151,7 @@ fn a_key_names_one_job_of_one_spec() {
         let mut history = good();
         let next = logged(vec![job(&other), job(&aborted)]);
         history.log.extend(next.into_iter().map(|logged| Logged { revision: logged.revision + 6, ..logged }));
-        history.submits.push(Submit { key: "k".into(), spec: spec.into(), job: Some("b".into()) });
+        history.submits.push(submit("k", spec, Some("b")));
         breaks(&history, Invariant::Idempotency);
     }
 }
@@ -310,7 +317,7 @@ fn an_abort_is_what_it_was_answered() {
     let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
     let aborted =
         Job { state: JobState::Aborted, end_reason: Some(EndReason::AbortedByUser), ..there.clone() };
-    let answer = |state| vec![Abort { job: "a".into(), state, at_ms: 100 }];
+    let answer = |state| vec![Abort { job: "a".into(), state: Some(state), at_ms: 100 }];
     let mut history = with_log(vec![job(&new), job(&there), job(&aborted)]);
     history.aborts = answer(JobState::Aborted);
     assert_eq!(judge(&history), []);
@@ -346,4 +353,85 @@ fn nothing_is_stuck_once_it_is_quiet() {
     breaks(&history, Invariant::Liveness);
     history.is_quiet = false;
     assert_eq!(judge(&history), []);
+}
+
+#[test]
+fn each_job_stands_in_the_set_of_its_record_with_what_it_holds() {
+    let id = JobId::trusted("a");
+    let there = Reserved { cpu_millis: 600, memory_bytes: 1 << 20, ..Reserved::default() };
+    let at = |revision, scope, reserved| Sets {
+        revision,
+        sets: vec![(scope, BTreeSet::from([id.clone()]))],
+        reserved: vec![(ExecutorId::trusted("e"), reserved)],
+    };
+    let assigned = || Scope::Assigned(ExecutorId::trusted("e"));
+    let mut history = good();
+    history.sets = vec![
+        at(3, Scope::Pending, Reserved::default()),
+        at(4, assigned(), there.clone()),
+        at(6, Scope::Finished, Reserved::default()),
+    ];
+    assert_eq!(judge(&history), []);
+    for (revision, scope, reserved) in [
+        (4, Scope::Pending, there.clone()),
+        (4, assigned(), Reserved::default()),
+        (6, assigned(), Reserved::default()),
+        (6, Scope::Finished, there),
+    ] {
+        history.sets = vec![at(revision, scope, reserved)];
+        breaks(&history, Invariant::Partition);
+    }
+}
+
+#[test]
+fn a_watch_leaves_nothing_out_and_ends_where_the_store_does() {
+    let told = |revisions: &[u64]| {
+        let one = |revision: &u64| Told::Job { job: "a".into(), revision: *revision };
+        revisions.iter().map(one).collect::<Vec<_>>()
+    };
+    let mut history = good();
+    for whole in [&[3, 4, 5, 6][..], &[5, 6], &[6]] {
+        history.watches = vec![told(whole)];
+        assert_eq!(judge(&history), [], "{whole:?}");
+    }
+    for broken in [&[3, 5, 6][..], &[3, 4, 5], &[4, 4, 5, 6], &[3, 4, 3, 4, 5, 6]] {
+        history.watches = vec![told(broken)];
+        breaks(&history, Invariant::Watch);
+    }
+    let mut again = told(&[3]);
+    again.push(Told::Resync);
+    again.extend(told(&[5, 6]));
+    history.watches = vec![again];
+    assert_eq!(judge(&history), [], "after a resync everything follows anew");
+}
+
+#[test]
+fn a_job_ends_as_its_command_does_unless_it_was_given_up() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let failed = |reason| Job { state: JobState::Failed, end_reason: Some(reason), ..there.clone() };
+    let with = |last: &Job| {
+        let mut history = with_log(vec![job(&new), job(&there), job(last)]);
+        history.submits[0].end = Some(JobState::Succeeded);
+        history.runs.clear();
+        history
+    };
+    breaks(&with(&failed(EndReason::ExecutorLost)), Invariant::Outcome);
+    breaks(&with(&failed(EndReason::QueueTimeout)), Invariant::Outcome);
+    let limited = Job { queue_timeout_ms: Some(1), ..failed(EndReason::QueueTimeout) };
+    assert_eq!(judge(&with(&limited)), []);
+    let at_most_once = Job { on_lost: OnLost::Fail, ..failed(EndReason::ExecutorLost) };
+    assert_eq!(judge(&with(&at_most_once)), []);
+    let aborted =
+        Job { state: JobState::Aborted, end_reason: Some(EndReason::AbortedByUser), ..there.clone() };
+    let mut history = with(&aborted);
+    breaks(&history, Invariant::Outcome);
+    history.aborts = vec![Abort { job: "a".into(), state: None, at_ms: 1 }];
+    assert_eq!(judge(&history), [], "somebody asked for it");
+}
+
+#[test]
+fn a_call_that_nobody_answers_is_told() {
+    let mut history = good();
+    history.unanswered = vec!["the submit of job.1".into()];
+    breaks(&history, Invariant::Liveness);
 }

@@ -1,60 +1,70 @@
-//! The real scheduler and executor in a simulated network with simulated time: two replicas, two
-//! executors, a client that does not give up, an operator who drains an executor and fences a dead one, a
-//! cut, a crash or a stop in order, an engine and a store that are silent for a while, and a fail-over of
-//! the store that loses its newest writes. The same seed gives the same run.
+//! The real schedulers and executors in a simulated network, with simulated time, engines, disks and
+//! store, and with what goes wrong in all of them. A seed draws the cluster, its jobs and its faults
+//! ([`Plan`]); the same seed gives the same run. What it showed is judged by [`crate::history`].
 
+mod clients;
+mod engine;
+mod fault;
 mod network;
+mod panics;
+mod plan;
+mod play;
+mod run;
+mod seen;
+mod shorten;
 mod world;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use berth_domain::executor::ExecutorState;
-use berth_domain::job::{Job, JobState};
-use berth_domain::spec::OnLost;
+use berth_domain::job::Job;
 use berth_store::Change;
+use sha2::{Digest, Sha256};
 
-use crate::history::{History, Logged, judge};
+use crate::history::{History, Logged, Violation, judge};
 
-pub use world::run;
+pub use plan::{Part, Plan};
+pub use run::play;
+pub use shorten::{Story, shortened};
 
 /// What a run showed.
 pub struct Report {
     /// What is judged.
     pub history: History,
-    /// How each acknowledged job must end.
-    pub expected: BTreeMap<String, JobState>,
-    /// An executor died for good and was fenced.
-    pub fenced: bool,
-    /// Crashes, cuts, broken engines and failures of the store before every job had ended.
-    pub faults: usize,
+    /// The kinds of fault that happened, and how often.
+    pub faults: BTreeMap<&'static str, usize>,
     /// Drains that an operator asked for and was granted.
     pub drains: usize,
-    /// Why the run did not come to its end.
-    pub stuck: Option<String>,
+    /// What panicked, which nothing may.
+    pub panics: Vec<String>,
+    /// It came to its end by itself.
+    pub is_complete: bool,
+    /// How long it took, in simulated time.
+    pub took: Duration,
+    /// How far the store's clock was from the truth at the end.
+    pub store_skew_ms: i64,
 }
 
 impl Report {
     /// Lists what was not as promised.
-    pub fn violations(&self) -> Vec<String> {
-        let mut found: Vec<String> = judge(&self.history).iter().map(ToString::to_string).collect();
-        found.extend(self.stuck.iter().map(|why| format!("the run never ended: {why}")));
-        let newest: BTreeMap<&str, &Job> = self.jobs().map(|job| (job.id.as_str(), job)).collect();
-        for (id, expected) in &self.expected {
-            // What the store lost of it is excused; that nothing else is missing is judged already.
-            let Some(job) = newest.get(id.as_str()) else { continue };
-            // One that may start only once may be given up.
-            let given_up = job.on_lost == OnLost::Fail && job.state == JobState::Failed;
-            if job.state != *expected && !given_up {
-                found.push(format!("job {id} must end as {}: {job:?}", expected.name()));
-            }
-        }
-        found
+    pub fn violations(&self) -> Vec<Violation> {
+        judge(&self.history)
     }
 
     /// The whole run as text.
     pub fn trace(&self) -> String {
-        let lost = self.history.tail.iter().map(|logged| format!("lost: {logged:?}\n"));
-        self.history.log.iter().map(|logged| format!("{logged:?}\n")).chain(lost).collect()
+        let lines = |logged: &[Logged], word| {
+            logged.iter().map(|logged| format!("{word}{logged:?}\n")).collect::<String>()
+        };
+        let history = &self.history;
+        let rest = format!("{:?}\n{:?}\n{:?}\n", history.runs, history.submits, history.watches);
+        [lines(&history.log, ""), lines(&history.tail, "lost: "), rest].concat()
+    }
+
+    /// Names the run: runs of the same hash were the same.
+    pub fn trace_hash(&self) -> String {
+        Sha256::digest(self.trace()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The records of jobs, oldest first.

@@ -34,8 +34,13 @@ pub async fn follow(context: Arc<Context>, stop: CancellationToken) {
 async fn follow_for_ever(context: &Context) {
     loop {
         follow_to_gap(context).await;
+        let before = *context.applied.borrow();
         while let Err(error) = load(context).await {
             tracing::warn!(%error, "cluster image could not be loaded");
+            tokio::time::sleep(RETRY_WAIT).await;
+        }
+        if *context.applied.borrow() == before {
+            // Nothing newer is there yet: asking at once would ask for ever.
             tokio::time::sleep(RETRY_WAIT).await;
         }
     }

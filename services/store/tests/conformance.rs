@@ -190,6 +190,47 @@ async fn a_dead_redis_is_unavailable_to_writers_without_waiting() {
 }
 
 #[tokio::test]
+async fn time_goes_on_where_the_clock_of_redis_was_set_back() {
+    let server = RedisSubject::start().await;
+    let store = server.open().await;
+    let before = store.meta().await.expect("the counters").time_ms;
+    // As if the clock had been an hour ahead until now.
+    let ahead = before + 3_600_000;
+    let meta_key = format!("{{{}}}:meta", berth_store::redis::RedisConfig::default().cluster);
+    server.raw(&["HSET", &meta_key, "told_ms", &ahead.to_string()]).await;
+    let request = |owner: &str| berth_store::LockRequest {
+        owner: owner.to_owned(),
+        scheduler_id: owner.to_owned(),
+        ttl: Duration::from_millis(30),
+    };
+    let lock = store.acquire_lock(&request("a")).await.expect("the lock").expect("it is free");
+    assert!(lock.expiry_ms >= ahead, "{} is before {ahead}", lock.expiry_ms);
+    let next = async {
+        loop {
+            if let Some(lock) = store.acquire_lock(&request("b")).await.expect("the lock") {
+                return lock;
+            }
+        }
+    };
+    let next = tokio::time::timeout(Duration::from_secs(20), next).await.expect("it expires as ever");
+    assert!(next.epoch > lock.epoch);
+    assert!(store.meta().await.expect("the counters").time_ms >= ahead, "time does not go back");
+}
+
+#[tokio::test]
+async fn no_generation_is_older_than_one_that_was_seen() {
+    let server = RedisSubject::start().await;
+    let store = server.open().await;
+    let seen = store.meta().await.expect("the counters").position.generation;
+    // As a copy would have it that was made before this generation began.
+    let meta_key = format!("{{{}}}:meta", berth_store::redis::RedisConfig::default().cluster);
+    server.raw(&["HSET", &meta_key, "generation", &(seen - 3_600_000).to_string()]).await;
+    let next = store.meta().await.expect("the counters").position.generation;
+    assert!(next > seen, "{next} after {seen}");
+    assert_eq!(store.meta().await.expect("the counters").position.generation, next, "it stays");
+}
+
+#[tokio::test]
 async fn redis_tells_how_durable_it_is() {
     let server = RedisSubject::start().await;
     let description = server.open().await.describe();

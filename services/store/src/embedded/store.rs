@@ -19,7 +19,7 @@ use super::reads;
 use super::schema::broken;
 use super::shared::Shared;
 use super::task::{Act, Request, Work};
-use super::writer::{self, Writer, closed, now_ms};
+use super::writer::{self, Writer, clock_ms, closed};
 use crate::cursor::Place;
 use crate::rules::{self, Announced, Log, Outcome, Tables};
 use crate::validate::check_call;
@@ -160,7 +160,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn meta(&self) -> Result<Meta, StoreError> {
-        match self.shared.with(|view| view.head.meta(now_ms())) {
+        match self.shared.with(|view| view.head.meta(view.head.time.at(clock_ms()))) {
             Ok(meta) => Ok(meta),
             // Asking the writer is what opens a failed database again.
             Err(_) => self.act(false, |work| Ok(work.head.meta(work.now_ms))).await,
@@ -246,12 +246,12 @@ impl Store for EmbeddedStore {
     }
 
     async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<(), StoreError> {
-        self.schedulers.lock().unwrap_or_else(PoisonError::into_inner).announce(scheduler, ttl, now_ms());
+        self.schedulers.lock().unwrap_or_else(PoisonError::into_inner).announce(scheduler, ttl, clock_ms());
         Ok(())
     }
 
     async fn schedulers(&self) -> Result<Vec<SchedulerInfo>, StoreError> {
-        Ok(self.schedulers.lock().unwrap_or_else(PoisonError::into_inner).alive(now_ms()))
+        Ok(self.schedulers.lock().unwrap_or_else(PoisonError::into_inner).alive(clock_ms()))
     }
 
     async fn close(&self) {

@@ -20,8 +20,8 @@ const MAX_BATCH: usize = 64;
 /// Why nothing is done after the end.
 const CLOSED: &str = "the store is closed";
 
-/// Tells the time in milliseconds since the Unix epoch.
-pub(super) fn now_ms() -> u64 {
+/// Reads the machine's clock, in milliseconds since the Unix epoch.
+pub(super) fn clock_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
@@ -30,7 +30,8 @@ pub(super) fn now_ms() -> u64 {
 pub(super) fn open(medium: &dyn Medium, log: Log) -> Result<View, StoreError> {
     let database = medium.open()?;
     let mut head = read_head(&database)?;
-    head.begin_generation(now_ms());
+    let now_ms = head.time.tell(clock_ms());
+    head.begin_generation(now_ms);
     let transaction = database.begin_write().map_err(broken)?;
     // Readers find every table from the start.
     drop(DiskTables::open(&transaction)?);
@@ -148,7 +149,7 @@ impl Writer {
         let (database, mut head) =
             self.shared.with(|view| (view.database.clone(), view.head.clone())).map_err(Failure::Database)?;
         let full = self.medium.is_full();
-        let now_ms = now_ms();
+        let now_ms = head.time.tell(clock_ms());
         let mut entries = Vec::new();
         let transaction = database.begin_write().map_err(|error| Failure::Database(broken(error)))?;
         let ran = run(&transaction, batch, &mut head, &mut entries, (now_ms, full));

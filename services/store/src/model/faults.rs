@@ -14,6 +14,10 @@ pub struct Faults {
     pub refuse_every: u64,
     /// How long each call of the handle takes, half of it before the store acts.
     pub latency: Duration,
+    /// Every call fails as unavailable.
+    pub unavailable: bool,
+    /// Calls wait until this is over, and are carried out then.
+    pub stalled: bool,
 }
 
 /// What happens to one commit.
@@ -34,7 +38,6 @@ pub(super) enum Fate {
 pub(super) struct FaultState {
     pub(super) faults: Faults,
     pub(super) next: Option<Fate>,
-    pub(super) unavailable_until_ms: u64,
     commits: u64,
 }
 

@@ -44,6 +44,14 @@ impl State {
         }
     }
 
+    /// Has a new generation begin where a newer one was seen already: this is a copy that knows nothing of it.
+    pub(super) fn outgrow(&mut self, seen: u64) {
+        if self.head.generation < seen {
+            self.head.generation = seen;
+            self.adopted = false;
+        }
+    }
+
     pub(super) fn position(&self) -> Position {
         self.head.position()
     }

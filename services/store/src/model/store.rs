@@ -1,6 +1,8 @@
 //! The handle of a model store: time, faults and waiting around the state.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,12 +16,19 @@ use tokio::time::Instant;
 
 use super::faults::{Fate, FaultState, Faults};
 use super::state::State;
+use super::tables::Ordered;
 use crate::rules::{Log, after};
 use crate::validate::check_call;
 use crate::{
-    Call, Changes, Committed, Cursor, LeaderGuard, LeaseRenewal, LockInfo, LockRequest, Meta, Page, Position,
-    SchedulerInfo, Scope, Store, StoreDescription, StoreError,
+    Call, Change, Changes, Committed, Cursor, LeaderGuard, LeaseRenewal, LockInfo, LockRequest, Meta, Page,
+    Position, SchedulerInfo, Scope, Store, StoreDescription, StoreError,
 };
+
+/// Time between two looks whether a stall is over.
+const STALL_LOOK: Duration = Duration::from_millis(20);
+
+/// Is told every change at the moment it is made: the generation, and the changes with their revisions.
+type Tap = Box<dyn Fn(u64, Vec<(u64, Change)>) + Send + Sync>;
 
 /// Tells the store's time in milliseconds since the Unix epoch.
 pub type ModelClock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -30,6 +39,8 @@ pub type ModelClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 pub struct ModelStore {
     shared: Arc<Shared>,
     faults: Arc<Mutex<FaultState>>,
+    /// The newest generation that this handle has read: none that is older may follow it.
+    seen_generation: Arc<AtomicU64>,
 }
 
 /// A state of the whole store, to be returned to by `ModelStore::fail_over`.
@@ -41,12 +52,31 @@ impl Snapshot {
     pub fn position(&self) -> Position {
         self.0.position()
     }
+
+    /// Lists the jobs of every index beside that of all.
+    pub fn sets(&self) -> Vec<(Scope, BTreeSet<JobId>)> {
+        let tables = &self.0.tables;
+        let ids = |ordered: &Ordered| ordered.iter().map(|(_, id)| id.clone()).collect();
+        let assigned = tables.assigned.iter().map(|(id, jobs)| (Scope::Assigned(id.clone()), ids(jobs)));
+        let single = [
+            (Scope::Pending, &tables.pending),
+            (Scope::Delayed, &tables.delayed),
+            (Scope::Finished, &tables.finished),
+        ];
+        single.into_iter().map(|(scope, jobs)| (scope, ids(jobs))).chain(assigned).collect()
+    }
+
+    /// Lists the executors with what is reserved on them.
+    pub fn executors(&self) -> Vec<Executor> {
+        self.0.tables.executors.values().cloned().collect()
+    }
 }
 
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
     clock: ModelClock,
+    tap: Mutex<Option<Tap>>,
 }
 
 impl fmt::Debug for ModelStore {
@@ -58,6 +88,19 @@ impl fmt::Debug for ModelStore {
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Snapshot").field(&self.0.position()).finish()
+    }
+}
+
+impl Shared {
+    /// Tells the tap what follows a position.
+    fn tell(&self, state: &State, before: Position) {
+        let head = state.position();
+        let before = Position { generation: head.generation, ..before };
+        if let (Some(tap), Changes::Entries { entries, .. }) =
+            (self.tap.lock().unwrap_or_else(PoisonError::into_inner).as_ref(), state.log.after(before, head))
+        {
+            tap(head.generation, entries);
+        }
     }
 }
 
@@ -80,13 +123,15 @@ impl ModelStore {
     /// runtime mean nothing in another.
     pub fn with_clock(clock: ModelClock, log_age: Duration, log_bytes: usize) -> Self {
         let state = State::new(clock(), Log::new(log_age, log_bytes));
-        let shared = Shared { state: Mutex::new(state), changed: Notify::new(), clock };
-        Self { shared: Arc::new(shared), faults: Arc::default() }
+        let shared =
+            Shared { state: Mutex::new(state), changed: Notify::new(), clock, tap: Mutex::default() };
+        Self { shared: Arc::new(shared), faults: Arc::default(), seen_generation: Arc::default() }
     }
 
     /// Makes another handle to the same state, without faults.
     pub fn replica(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), faults: Arc::default() }
+        let shared = Arc::clone(&self.shared);
+        Self { shared, faults: Arc::default(), seen_generation: Arc::default() }
     }
 
     /// Sets the repeating faults of this handle; their counting goes on.
@@ -104,9 +149,10 @@ impl ModelStore {
         self.fault_state().next = Some(Fate::RequestLost);
     }
 
-    /// Makes every call of this handle fail as unavailable for a time; zero ends it.
-    pub fn set_unavailable_for(&self, duration: Duration) {
-        self.fault_state().unavailable_until_ms = after(self.now_ms(), duration);
+    /// Has every change told at the moment it is made, by whatever handle: no reader of the log sees what
+    /// is lost before it is read.
+    pub fn set_tap(&self, tap: impl Fn(u64, Vec<(u64, Change)>) + Send + Sync + 'static) {
+        *self.shared.tap.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tap));
     }
 
     /// Makes the store full, for all handles, or gives it room again.
@@ -134,9 +180,9 @@ impl ModelStore {
         self.shared.changed.notify_waiters();
     }
 
-    /// Shows the store's clock.
+    /// Shows the cluster's time.
     pub fn now_ms(&self) -> u64 {
-        (self.shared.clock)()
+        self.state().head.time.at((self.shared.clock)())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -151,8 +197,15 @@ impl ModelStore {
     async fn run<T>(&self, act: impl FnOnce(&mut State, u64) -> T) -> Result<T, StoreError> {
         let latency = self.fault_state().faults.latency / 2;
         self.delay(latency).await;
+        while self.fault_state().faults.stalled {
+            tokio::time::sleep(STALL_LOOK).await;
+        }
         self.check_reachable()?;
-        let result = act(&mut self.state(), self.now_ms());
+        let result = {
+            let mut state = self.state();
+            let now_ms = state.head.time.tell((self.shared.clock)());
+            act(&mut state, now_ms)
+        };
         self.delay(latency).await;
         Ok(result)
     }
@@ -164,6 +217,7 @@ impl ModelStore {
             let before = state.position();
             let result = act(state, now_ms);
             if state.position() != before {
+                shared.tell(state, before);
                 shared.changed.notify_waiters();
             }
             result
@@ -178,7 +232,7 @@ impl ModelStore {
     }
 
     fn check_reachable(&self) -> Result<(), StoreError> {
-        if self.now_ms() < self.fault_state().unavailable_until_ms {
+        if self.fault_state().faults.unavailable {
             return Err(StoreError::Unavailable { reason: "the model is told to be unavailable".to_owned() });
         }
         Ok(())
@@ -208,7 +262,15 @@ impl Store for ModelStore {
     }
 
     async fn meta(&self) -> Result<Meta, StoreError> {
-        self.write(State::meta).await
+        let seen = self.seen_generation.load(Ordering::SeqCst);
+        let meta = self
+            .write(|state, now_ms| {
+                state.outgrow(seen);
+                state.meta(now_ms)
+            })
+            .await?;
+        self.seen_generation.fetch_max(meta.position.generation, Ordering::SeqCst);
+        Ok(meta)
     }
 
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError> {

@@ -8,7 +8,7 @@ use prost::Message;
 use super::executor::{executor_from_record, executor_to_record};
 use super::job::{job_from_record, job_to_record, state_from_record, state_to_record};
 use super::{absent, pb, undecodable};
-use crate::rules::{Head, Reservation, StoredJob, StoredKey};
+use crate::rules::{Head, Reservation, StoredJob, StoredKey, Time};
 use crate::{LockInfo, StoreError};
 
 /// Encodes a job's row.
@@ -113,6 +113,9 @@ pub(crate) fn encode_head(head: &Head) -> Vec<u8> {
         counts: head.counts.iter().map(|(state, count)| (state_to_record(*state).into(), *count)).collect(),
         lock: Some(lock),
         leases: head.leases.iter().map(|(id, expiry_ms)| (id.to_string(), *expiry_ms)).collect(),
+        told_ms: head.time.told_ms,
+        ahead_ms: head.time.ahead_ms,
+        ahead_since_ms: head.time.since_ms,
     }
     .encode_to_vec()
 }
@@ -123,6 +126,7 @@ pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, StoreError> {
     let lock = head.lock.ok_or_else(|| absent("lock"))?;
     let counts = head.counts.into_iter().map(|(state, count)| Ok((state_from_record(state)?, count)));
     Ok(Head {
+        time: Time { told_ms: head.told_ms, ahead_ms: head.ahead_ms, since_ms: head.ahead_since_ms },
         generation: head.generation,
         generation_since_ms: head.generation_since_ms,
         revision: head.revision,

@@ -8,6 +8,8 @@ use fred::util::sha1_hash;
 
 const ALLOW_OOM: &str = "#!lua flags=allow-oom\n";
 const PLAIN: &str = "#!lua\n";
+const READS: &str = "#!lua flags=no-writes\n";
+const TIME: &str = include_str!("lua/time.lua");
 const PRELUDE: &str = include_str!("lua/prelude.lua");
 const NEVER_CROWDED: &str = "local function is_crowded() return false end\n";
 
@@ -47,16 +49,16 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Self {
         let commit = include_str!("lua/commit.lua");
-        let writes = |body: &str| Script::new(&[ALLOW_OOM, PRELUDE, body]);
+        let writes = |body: &str| Script::new(&[ALLOW_OOM, TIME, PRELUDE, body]);
         let reads = |body: &str| Script::new(&[body]);
         Self {
-            submit: Script::new(&[PLAIN, PRELUDE, include_str!("lua/crowded.lua"), commit]),
-            commit: Script::new(&[ALLOW_OOM, PRELUDE, NEVER_CROWDED, commit]),
+            submit: Script::new(&[PLAIN, TIME, PRELUDE, include_str!("lua/crowded.lua"), commit]),
+            commit: Script::new(&[ALLOW_OOM, TIME, PRELUDE, NEVER_CROWDED, commit]),
             meta: writes(include_str!("lua/meta.lua")),
             lock: writes(include_str!("lua/lock.lua")),
             leases: writes(include_str!("lua/leases.lua")),
             announce: writes(include_str!("lua/announce.lua")),
-            schedulers: reads(include_str!("lua/schedulers.lua")),
+            schedulers: Script::new(&[READS, TIME, include_str!("lua/schedulers.lua")]),
             changes: reads(include_str!("lua/changes.lua")),
             jobs: reads(include_str!("lua/jobs.lua")),
             specs: reads(include_str!("lua/specs.lua")),

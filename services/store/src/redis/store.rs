@@ -1,6 +1,7 @@
 //! The `Store` of a Redis server.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,6 +44,8 @@ pub struct RedisStore {
     waker: Waker,
     scripts: Scripts,
     prefix: String,
+    /// The newest generation that was ever read: none that is older may follow it.
+    seen_generation: AtomicU64,
     config: RedisConfig,
     durability: String,
 }
@@ -64,7 +67,15 @@ impl RedisStore {
         let durability = inspect(&client).await?;
         let follower = RedisClient::connect(&config, BLOCK).await?;
         let waker = Waker::start(follower, prefix.clone());
-        let store = Self { client, waker, scripts: Scripts::new(), prefix, config, durability };
+        let store = Self {
+            client,
+            waker,
+            scripts: Scripts::new(),
+            prefix,
+            config,
+            durability,
+            seen_generation: AtomicU64::new(0),
+        };
         let meta = store.meta().await?;
         tracing::info!(
             cluster = store.config.cluster,
@@ -166,9 +177,12 @@ impl Store for RedisStore {
     }
 
     async fn meta(&self) -> Result<Meta, StoreError> {
-        let value = self.client.run(&self.scripts.meta, self.write_args(), Access::Read).await?;
+        let mut args = self.write_args();
+        args.push(number(self.seen_generation.load(Ordering::SeqCst)));
+        let value = self.client.run(&self.scripts.meta, args, Access::Read).await?;
         let mut reply = Reply::new(value)?;
         let position = Position { generation: reply.number()?, revision: reply.number()? };
+        self.seen_generation.fetch_max(position.generation, Ordering::SeqCst);
         let (generation_since_ms, time_ms) = (reply.number()?, reply.number()?);
         let lock = read_lock(&mut reply.list()?)?;
         let counts = read_counts(&mut reply.list()?)?;

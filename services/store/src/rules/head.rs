@@ -7,6 +7,7 @@ use std::time::Duration;
 use berth_domain::ids::ExecutorId;
 use berth_domain::job::JobState;
 
+use super::time::Time;
 use crate::{Change, LeaderGuard, LockInfo, LockRequest, Meta, Position};
 
 /// The most pauses a lock remembers.
@@ -15,6 +16,7 @@ const MAX_PAUSES: usize = 64;
 /// The values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Head {
+    pub(crate) time: Time,
     pub(crate) generation: u64,
     pub(crate) generation_since_ms: u64,
     pub(crate) revision: u64,

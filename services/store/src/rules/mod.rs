@@ -7,9 +7,11 @@ mod commit;
 mod head;
 mod log;
 mod tables;
+mod time;
 
 pub(crate) use announced::Announced;
 pub(crate) use commit::{Outcome, commit, renew_leases};
 pub(crate) use head::{Head, after};
 pub(crate) use log::Log;
 pub(crate) use tables::{Index, Reservation, StoredJob, StoredKey, Tables};
+pub(crate) use time::Time;

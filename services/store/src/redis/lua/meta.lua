@@ -1,8 +1,12 @@
 -- Reads the cluster's counters and the lock. Where the server is another one than the stored
--- run_id says (restarted, replaced, or the first ever), a new generation begins first.
+-- run_id says (restarted, replaced, or the first ever), a new generation begins first. ARGV after
+-- the prelude's: 4 the newest generation that the caller has seen; an older one here is a copy that
+-- knows nothing of it, and a newer one begins.
 local m = redis.call('HMGET', meta_key, 'run_id', 'generation')
-if m[1] ~= run_id then
-  local generation = math.max(tonumber(m[2] or '0') + 1, now)
+local seen = tonumber(ARGV[4])
+local known = tonumber(m[2] or '0')
+if m[1] ~= run_id or known < seen then
+  local generation = math.max(known + 1, seen + 1, now)
   redis.call('HSET', meta_key, 'run_id', run_id, 'generation', text(generation), 'generation_since', text(now))
   for _, field in ipairs({ 'revision', 'log_bytes', 'mark_ms', 'mark_bytes' }) do
     redis.call('HSETNX', meta_key, field, '0')

@@ -9,8 +9,13 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local now, clock_ms, told = read_time(meta_key)
+if now < told then
+  -- The server's clock was set back, or it is another server's.
+  redis.call('HSET', meta_key, 'ahead_ms', text(told - clock_ms), 'ahead_since', text(clock_ms))
+  now = told
+end
+redis.call('HSET', meta_key, 'told_ms', text(now))
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 
 -- The cluster's counters, or an error reply if the server is not the one that was adopted.

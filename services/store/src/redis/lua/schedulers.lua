@@ -1,7 +1,6 @@
-#!lua flags=no-writes
 -- Lists the replicas whose announcement has not expired: heartbeat, record, and so on.
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local time, _, told = read_time(ARGV[1] .. 'meta')
+local now = math.max(time, told)
 local all = redis.call('HGETALL', ARGV[1] .. 'schedulers')
 local alive = {}
 for at = 2, #all, 2 do

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use berth_executor::connect::{Connect, ConnectError, TcpConnect};
+use berth_executor::connect::{Connect, ConnectError};
 use berth_executor::runtime::{
-    ContainerName, ContainerPlan, CreateError, Delivery, DockerRuntime, EngineError, Inspected, Listed,
-    OutputLine, Owner, PullError, PullProgress, Runtime, Signal, StartError,
+    ContainerName, ContainerPlan, CreateError, Delivery, EngineError, Inspected, Listed, OutputLine, Owner,
+    PullError, PullProgress, Runtime, Signal, StartError,
 };
-use berth_integration_tests::failpoints::Points;
 use futures::stream::BoxStream;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::between;
+use super::{Points, between};
 
+/// An engine whose calls pass points.
 pub struct FaultyEngine {
-    pub inner: DockerRuntime,
+    /// The engine itself.
+    pub inner: Arc<dyn Runtime>,
+    /// The points of the process.
     pub points: Arc<Points>,
 }
 
@@ -72,13 +74,17 @@ impl Runtime for FaultyEngine {
     }
 }
 
+/// A way to the schedulers that passes points.
 pub struct FaultyConnect {
+    /// The way itself.
+    pub inner: Arc<dyn Connect>,
+    /// The points of the process.
     pub points: Arc<Points>,
 }
 
 #[async_trait]
 impl Connect for FaultyConnect {
     async fn connect(&self, address: &str) -> Result<Channel, ConnectError> {
-        between!(self.points, "connection.connect", TcpConnect.connect(address))
+        between!(self.points, "connection.connect", self.inner.connect(address))
     }
 }

@@ -8,17 +8,18 @@ use berth_domain::executor::Executor;
 use berth_domain::ids::JobId;
 use berth_domain::job::Job;
 use berth_domain::spec::JobSpec;
-use berth_integration_tests::failpoints::Points;
-use berth_store::redis::RedisStore;
 use berth_store::{
     Call, Changes, Committed, Cursor, LeaseRenewal, LockInfo, LockRequest, Meta, Page, Position,
     SchedulerInfo, Scope, Store, StoreDescription, StoreError,
 };
 
-use crate::between;
+use super::{Points, between};
 
+/// A store whose calls pass points.
 pub struct FaultyStore {
-    pub inner: RedisStore,
+    /// The store itself.
+    pub inner: Arc<dyn Store>,
+    /// The points of the process.
     pub points: Arc<Points>,
 }
 

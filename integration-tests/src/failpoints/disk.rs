@@ -4,13 +4,15 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use berth_executor::disk::{Disk, FileEntry, RealDisk};
-use berth_integration_tests::failpoints::Points;
+use berth_executor::disk::{Disk, FileEntry};
 
-use crate::between;
+use super::{Points, between};
 
+/// A folder whose calls pass points.
 pub struct FaultyDisk {
-    pub inner: RealDisk,
+    /// The folder itself.
+    pub inner: Arc<dyn Disk>,
+    /// The points of the process.
     pub points: Arc<Points>,
 }
 

@@ -1,0 +1,138 @@
+//! Points at which a process can be made to die: before and after each call of the store, of the
+//! container engine, of the disk and of a connection, which is where scheduler and executor await.
+//! Only the program `faulty` of the tests passes them, and the simulation.
+
+mod disk;
+mod engine;
+mod store;
+
+pub use disk::FaultyDisk;
+pub use engine::{FaultyConnect, FaultyEngine};
+pub use store::FaultyStore;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Names the armed point: SITE or SITE@N for its Nth pass.
+pub const VARIABLE: &str = "FAULTY";
+
+/// Calls of the store, by a scheduler.
+pub const STORE: &[&str] = &[
+    "store.commit",
+    "store.meta",
+    "store.jobs",
+    "store.specs",
+    "store.page",
+    "store.executors",
+    "store.head",
+    "store.changes",
+    "store.renew_leases",
+    "store.acquire_lock",
+    "store.renew_lock",
+    "store.release_lock",
+    "store.announce_scheduler",
+    "store.schedulers",
+];
+/// Calls of the container engine, by an executor.
+pub const ENGINE: &[&str] = &[
+    "engine.list",
+    "engine.ping",
+    "engine.images",
+    "engine.create",
+    "engine.start",
+    "engine.wait",
+    "engine.inspect",
+    "engine.signal",
+    "engine.remove",
+    "engine.logs",
+];
+/// Calls of the disk, by an executor.
+pub const DISK: &[&str] = &[
+    "disk.lock",
+    "disk.read",
+    "disk.read_at",
+    "disk.write_atomic",
+    "disk.append",
+    "disk.rename",
+    "disk.list",
+];
+/// Connections to schedulers, by an executor.
+pub const CONNECTION: &[&str] = &["connection.connect"];
+
+/// The points of some calls: before and after each.
+pub fn sites(calls: &[&str]) -> Vec<String> {
+    calls.iter().flat_map(|call| [format!("{call}.before"), format!("{call}.after")]).collect()
+}
+
+/// A point that is armed: the process dies at its given pass.
+#[derive(Debug, Clone)]
+struct Armed {
+    site: String,
+    passes_left: u32,
+}
+
+/// The points of one process, of which one may be armed.
+pub struct Points {
+    armed: Mutex<Option<Armed>>,
+    die: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Points {
+    /// Arms nothing yet; `die` ends the process, now or soon: what passed the point goes no further.
+    pub fn new(die: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { armed: Mutex::default(), die: Box::new(die) }
+    }
+
+    /// Arms what the environment names, of this very process.
+    pub fn from_environment() -> Self {
+        let points = Self::new(|| kill(Pid::this(), Signal::SIGKILL).expect("a process may kill itself"));
+        let armed = std::env::var(VARIABLE).unwrap_or_default();
+        let (site, pass) = armed.rsplit_once('@').unwrap_or((&armed, "1"));
+        points.arm(site, pass.parse().expect("a number of passes"));
+        points
+    }
+
+    /// Arms a site, instead of any other, for its given pass from now on, counted from 1.
+    pub fn arm(&self, site: &str, pass: u32) {
+        *self.armed() = Some(Armed { site: site.to_owned(), passes_left: pass });
+    }
+
+    fn armed(&self) -> MutexGuard<'_, Option<Armed>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_hit(&self, call: &str, side: &str) -> bool {
+        let mut armed = self.armed();
+        let Some(point) = armed.as_mut() else { return false };
+        if point.site.strip_suffix(side).and_then(|rest| rest.strip_suffix('.')) != Some(call) {
+            return false;
+        }
+        point.passes_left -= 1;
+        let is_hit = point.passes_left == 0;
+        if is_hit {
+            *armed = None;
+        }
+        is_hit
+    }
+
+    /// Passes a point. At the armed one the process dies as if it had been killed from outside.
+    pub async fn pass(&self, call: &str, side: &str) {
+        if self.is_hit(call, side) {
+            (self.die)();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Calls its inner call between two points.
+macro_rules! between {
+    ($points:expr, $name:literal, $call:expr) => {{
+        $points.pass($name, "before").await;
+        let answer = $call.await;
+        $points.pass($name, "after").await;
+        answer
+    }};
+}
+use between;

@@ -1,0 +1,53 @@
+//! Whether a job's end is the one its command has, unless something that may end it did.
+
+use std::collections::BTreeSet;
+
+use berth_domain::job::{EndReason, Job, JobState};
+use berth_domain::spec::{MAX_INFRASTRUCTURE_RETRIES, OnLost};
+
+use super::{Invariant, View, Violation, life, witnessed};
+
+pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
+    let asked: BTreeSet<&str> = view.history.aborts.iter().map(|abort| abort.job.as_str()).collect();
+    for submit in &view.history.submits {
+        let (Some(id), Some(end)) = (submit.job.as_deref(), submit.end) else { continue };
+        // Under a key that the store has lost, another job may have been made.
+        let Some(job) = view.newest(id).filter(|job| job.state.is_terminal() && !view.is_excused(id)) else {
+            continue;
+        };
+        if job.state == end || may_end_so(job) || (job.state == JobState::Aborted && asked.contains(id)) {
+            continue;
+        }
+        let records = view.lives.get(id).map(Vec::as_slice).unwrap_or_default();
+        let story = format!(
+            "job {id} must end as {}: {} ({}); {}",
+            end.name(),
+            life(records),
+            job.message,
+            witnessed(view.runs_of(id))
+        );
+        found.push(Violation { invariant: Invariant::Outcome, story });
+    }
+}
+
+/// Says whether a job may have been given up, whatever its command does.
+fn may_end_so(job: &Job) -> bool {
+    if job.state != JobState::Failed {
+        return false;
+    }
+    match job.end_reason {
+        Some(EndReason::QueueTimeout) => job.queue_timeout_ms.is_some(),
+        Some(EndReason::ExecutorLost | EndReason::ExecutorFault | EndReason::ImagePullFailed) => {
+            job.on_lost == OnLost::Fail || job.infrastructure_retries >= MAX_INFRASTRUCTURE_RETRIES
+        }
+        Some(
+            EndReason::ExitCode
+            | EndReason::OomKilled
+            | EndReason::ImageNotFound
+            | EndReason::RunTimeout
+            | EndReason::AbortedByUser
+            | EndReason::RefusedByPolicy,
+        )
+        | None => false,
+    }
+}

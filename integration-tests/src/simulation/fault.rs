@@ -1,0 +1,291 @@
+//! What may go wrong in a run.
+
+use std::fmt;
+use std::time::Duration;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+
+use crate::failpoints;
+
+/// One process of the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Process {
+    /// A scheduler replica.
+    Scheduler(usize),
+    /// An executor.
+    Executor(usize),
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scheduler(index) => write!(formatter, "scheduler-{}", index + 1),
+            Self::Executor(index) => write!(formatter, "executor-{}", index + 1),
+        }
+    }
+}
+
+/// A fault of the way between an executor and a scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Nothing passes, in either direction; what is sent meanwhile is gone.
+    Cut,
+    /// What the executor sends is gone.
+    Upwards,
+    /// What the scheduler sends is gone.
+    Downwards,
+    /// Nothing passes, and everything comes at once when it is over.
+    Held,
+    /// Everything takes up to 2 s.
+    Slow,
+}
+
+/// A fault of the store, as one scheduler or as all see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// Every call fails.
+    Unavailable,
+    /// Calls wait until it is over, and are carried out then.
+    Stalled,
+    /// Some commits are carried out, and nobody is told.
+    LostReplies,
+    /// Some commits are not carried out, and nobody can know.
+    LostRequests,
+    /// Some commits are refused.
+    Refused,
+    /// Every call takes half a second.
+    Slow,
+}
+
+/// A fault of a container engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// Every call fails.
+    Stopped,
+    /// No call is answered.
+    Hung,
+    /// Waits for an exit are broken off.
+    BrokenWaits,
+    /// Waits for an exit end while the process runs.
+    EarlyWaits,
+    /// Calls are carried out, and said to have failed.
+    LostAnswers,
+    /// Some containers cannot be made: their name is said to be in use.
+    Conflicts,
+    /// No container can be removed.
+    StuckRemovals,
+    /// No container can be started: the bridge has vanished.
+    NoBridge,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// A process is killed, and started again.
+    Crash(Process),
+    /// A process is killed at one of its awaits: the site, and its how manieth pass.
+    CrashAt(Process, String, u32),
+    /// A process stops in order, and is started again.
+    Stop(Process),
+    /// A machine starts anew: its containers are gone, with exit codes that mean nothing.
+    Reboot(usize, i32),
+    /// An executor's machine dies for good, and an operator says so.
+    Death(usize),
+    /// The way between an executor and a scheduler.
+    Way(Way, usize, usize),
+    /// The store, as one scheduler or as all see it.
+    Store(Silence, Option<usize>),
+    /// The store has no room for new jobs.
+    StoreFull,
+    /// The store's server is restarted without a loss.
+    StoreRestart,
+    /// The store fails over to a copy that lacks what was written in that time.
+    FailOver(Duration),
+    /// The store's clock is set, by so many milliseconds.
+    ClockStep(i64),
+    /// An executor's container engine.
+    Engine(Engine, usize),
+    /// An executor's disk is full.
+    DiskFull(usize),
+}
+
+/// One fault.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// Its number, which stays when others are left out.
+    pub number: usize,
+    /// When it begins.
+    pub at: Duration,
+    /// When it is over, after that time.
+    pub lasts: Duration,
+    /// What.
+    pub kind: Kind,
+}
+
+impl Kind {
+    /// Names the kind, for counting.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Crash(_) => "crash",
+            Self::CrashAt(..) => "crash at an await",
+            Self::Stop(_) => "stop in order",
+            Self::Reboot(..) => "reboot",
+            Self::Death(_) => "dead machine",
+            Self::Way(Way::Cut, ..) => "cut",
+            Self::Way(Way::Upwards | Way::Downwards, ..) => "one-way cut",
+            Self::Way(Way::Held, ..) => "half-open connection",
+            Self::Way(Way::Slow, ..) => "slow connection",
+            Self::Store(Silence::Unavailable, _) => "store unavailable",
+            Self::Store(Silence::Stalled, _) => "store stalled",
+            Self::Store(Silence::LostReplies, _) => "lost replies",
+            Self::Store(Silence::LostRequests, _) => "lost requests",
+            Self::Store(Silence::Refused, _) => "refused commits",
+            Self::Store(Silence::Slow, _) => "store slow",
+            Self::StoreFull => "store full",
+            Self::StoreRestart => "store restart",
+            Self::FailOver(_) => "fail-over",
+            Self::ClockStep(_) => "clock step",
+            Self::Engine(Engine::Stopped, _) => "engine stopped",
+            Self::Engine(Engine::Hung, _) => "engine hung",
+            Self::Engine(Engine::BrokenWaits | Engine::EarlyWaits, _) => "broken waits",
+            Self::Engine(Engine::LostAnswers, _) => "engine's answers lost",
+            Self::Engine(Engine::Conflicts, _) => "name in use",
+            Self::Engine(Engine::StuckRemovals, _) => "stuck removal",
+            Self::Engine(Engine::NoBridge, _) => "vanished bridge",
+            Self::DiskFull(_) => "disk full",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let executor = |index: &usize| Process::Executor(*index);
+        match &self.kind {
+            Kind::Crash(process) => write!(formatter, "{process} is killed")?,
+            Kind::CrashAt(process, site, pass) => {
+                write!(formatter, "{process} is killed at pass {pass} of {site}")?;
+            }
+            Kind::Stop(process) => write!(formatter, "{process} stops in order")?,
+            Kind::Reboot(index, code) => {
+                write!(formatter, "the machine of {} starts anew (exit codes {code})", executor(index))?;
+            }
+            Kind::Death(index) => write!(formatter, "the machine of {} dies", executor(index))?,
+            Kind::Way(way, from, to) => {
+                let (from, to) = (Process::Executor(*from), Process::Scheduler(*to));
+                write!(formatter, "between {from} and {to}: {way:?}")?;
+            }
+            Kind::Store(silence, None) => write!(formatter, "the store is {silence:?} for all")?,
+            Kind::Store(silence, Some(index)) => {
+                write!(formatter, "the store is {silence:?} for {}", Process::Scheduler(*index))?;
+            }
+            Kind::StoreFull => write!(formatter, "the store is full")?,
+            Kind::StoreRestart => write!(formatter, "the store is restarted")?,
+            Kind::FailOver(lag) => {
+                write!(formatter, "the store fails over to a copy of {} ms ago", lag.as_millis())?;
+            }
+            Kind::ClockStep(by_ms) => write!(formatter, "the store's clock is set by {by_ms} ms")?,
+            Kind::Engine(engine, index) => {
+                write!(formatter, "the engine of {}: {engine:?}", executor(index))?;
+            }
+            Kind::DiskFull(index) => write!(formatter, "the disk of {} is full", executor(index))?,
+        }
+        write!(formatter, " at {} ms, for {} ms", self.at.as_millis(), self.lasts.as_millis())
+    }
+}
+
+/// Draws the faults of a run.
+pub fn drawn(rng: &mut StdRng, schedulers: usize, executors: usize) -> Vec<Fault> {
+    // Which kinds this seed knows at all.
+    let mut kinds: Vec<usize> = (0..DRAWS.len()).collect();
+    kinds.shuffle(rng);
+    kinds.truncate(rng.random_range(1..DRAWS.len()));
+    let within_ms = *[2_000, 6_000, 20_000].choose(rng).expect("there is a choice");
+    let count = rng.random_range(1..9);
+    let mut faults: Vec<Fault> = Vec::new();
+    for number in 0..count {
+        let draw = DRAWS[*kinds.choose(rng).expect("there is one")];
+        let kind = draw(rng, schedulers, executors);
+        // One machine may die, of several; what else befalls it then means nothing.
+        let is_second = faults.iter().any(|fault| matches!(fault.kind, Kind::Death(_)));
+        if matches!(kind, Kind::Death(_)) && (is_second || executors == 1) {
+            continue;
+        }
+        // Some outages are so long that an executor is judged lost.
+        let lasts_ms = if rng.random_bool(0.25) { 60_000 } else { rng.random_range(100..20_000) };
+        let lasts_ms = match kind {
+            Kind::FailOver(_) | Kind::StoreRestart | Kind::ClockStep(_) => 0,
+            _ => lasts_ms,
+        };
+        let at = Duration::from_millis(rng.random_range(200..within_ms));
+        faults.push(Fault { number, at, lasts: Duration::from_millis(lasts_ms), kind });
+    }
+    faults
+}
+
+type Draw = fn(&mut StdRng, usize, usize) -> Kind;
+
+/// One for each kind of fault.
+const DRAWS: &[Draw] = &[
+    |rng, schedulers, executors| Kind::Crash(process(rng, schedulers, executors)),
+    |rng, schedulers, executors| crash_at(rng, schedulers, executors),
+    |rng, schedulers, executors| Kind::Stop(process(rng, schedulers, executors)),
+    |rng, _, executors| {
+        let code = *[0, 137, 255].choose(rng).expect("there is a choice");
+        Kind::Reboot(rng.random_range(0..executors), code)
+    },
+    |rng, _, executors| Kind::Death(rng.random_range(0..executors)),
+    |rng, schedulers, executors| {
+        let way = *[Way::Cut, Way::Upwards, Way::Downwards, Way::Held, Way::Slow].choose(rng).expect("one");
+        Kind::Way(way, rng.random_range(0..executors), rng.random_range(0..schedulers))
+    },
+    |rng, schedulers, _| {
+        let all = [
+            Silence::Unavailable,
+            Silence::Stalled,
+            Silence::LostReplies,
+            Silence::LostRequests,
+            Silence::Refused,
+            Silence::Slow,
+        ];
+        let silence = *all.choose(rng).expect("there is a choice");
+        Kind::Store(silence, rng.random_bool(0.7).then(|| rng.random_range(0..schedulers)))
+    },
+    |_, _, _| Kind::StoreFull,
+    |_, _, _| Kind::StoreRestart,
+    |rng, _, _| Kind::FailOver(Duration::from_millis(rng.random_range(20..1_500))),
+    |rng, _, _| {
+        let far = rng.random_range(2_000..3_600_000);
+        Kind::ClockStep(if rng.random_bool(0.5) { far } else { -far })
+    },
+    |rng, _, executors| {
+        let all = [
+            Engine::Stopped,
+            Engine::Hung,
+            Engine::BrokenWaits,
+            Engine::EarlyWaits,
+            Engine::LostAnswers,
+            Engine::Conflicts,
+            Engine::StuckRemovals,
+            Engine::NoBridge,
+        ];
+        Kind::Engine(*all.choose(rng).expect("there is a choice"), rng.random_range(0..executors))
+    },
+    |rng, _, executors| Kind::DiskFull(rng.random_range(0..executors)),
+];
+
+fn process(rng: &mut StdRng, schedulers: usize, executors: usize) -> Process {
+    let index = rng.random_range(0..schedulers + executors);
+    if index < schedulers { Process::Scheduler(index) } else { Process::Executor(index - schedulers) }
+}
+
+fn crash_at(rng: &mut StdRng, schedulers: usize, executors: usize) -> Kind {
+    let process = process(rng, schedulers, executors);
+    let calls = match process {
+        Process::Scheduler(_) => failpoints::STORE.to_vec(),
+        Process::Executor(_) => [failpoints::ENGINE, failpoints::DISK, failpoints::CONNECTION].concat(),
+    };
+    let site = failpoints::sites(&calls).choose(rng).expect("there are some").clone();
+    Kind::CrashAt(process, site, rng.random_range(1..6))
+}

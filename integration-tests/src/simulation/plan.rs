@@ -1,0 +1,279 @@
+//! What a run consists of, drawn from its seed: the cluster's shape, the jobs, and what goes wrong. Each
+//! seed draws a mix of its own: some kinds of fault and some features of jobs are left out of it, so that
+//! those that remain meet each other more often.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use berth_api::v1;
+use berth_domain::job::JobState;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use super::fault::{self, Fault, Kind};
+
+/// A run, before it is played.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where all of its randomness comes from.
+    pub seed: u64,
+    /// How many scheduler replicas.
+    pub schedulers: usize,
+    /// The executors' machines.
+    pub machines: Vec<Machine>,
+    /// How far the store's clock is kept back in its log.
+    pub log_age: Duration,
+    /// What clients want, in the order of their submits.
+    pub jobs: Vec<Wish>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// What an operator does.
+    pub rounds: Vec<Round>,
+}
+
+/// An executor's machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Its cores.
+    pub cores: usize,
+    /// How many GPUs of which model it has.
+    pub gpus: (usize, &'static str),
+    /// How far its clock is from the truth, in milliseconds.
+    pub skew_ms: i64,
+}
+
+/// What a client wants.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Its number, which stays when others are left out.
+    pub number: usize,
+    /// What is run; the image `missing` does not exist, and `slow-pull` takes 5 s to come.
+    pub image: &'static str,
+    /// The command, in the simulated engine's words.
+    pub command: String,
+    /// What becomes of it with its executor.
+    pub on_lost: v1::OnLost,
+    /// Thousandths of a core.
+    pub cpu_millis: u64,
+    /// GPUs of any model.
+    pub gpus: i32,
+    /// 0 to 100.
+    pub priority: i32,
+    /// Retries of its own failures.
+    pub max_retries: i32,
+    /// How long it may wait; `None` for ever.
+    pub queue_timeout: Option<Duration>,
+    /// How long it may run.
+    pub run_timeout: Option<Duration>,
+    /// Between the signals.
+    pub stop_grace: Duration,
+    /// How it ends if nothing else ends it.
+    pub end: JobState,
+    /// The pause before its submit.
+    pub pause: Duration,
+    /// It is aborted that long after it was acknowledged.
+    pub abort_after: Option<Duration>,
+}
+
+/// An operator's round: an executor is emptied, and put back into service.
+#[derive(Debug, Clone)]
+pub struct Round {
+    /// Its number, which stays when others are left out.
+    pub number: usize,
+    /// The executor.
+    pub executor: usize,
+    /// When it begins.
+    pub begins: Duration,
+    /// What still runs then is stopped and put back.
+    pub deadline_ms: Option<u64>,
+    /// When it is put back.
+    pub lasts: Duration,
+}
+
+/// What may be left out of a plan, or kept alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A job, by its number.
+    Job(usize),
+    /// A fault, by its number.
+    Fault(usize),
+    /// An operator's round, by its number.
+    Round(usize),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(number) => write!(formatter, "job.{number}"),
+            Self::Fault(number) => write!(formatter, "fault.{number}"),
+            Self::Round(number) => write!(formatter, "round.{number}"),
+        }
+    }
+}
+
+impl Part {
+    /// Reads a part as it is shown.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, number) = text.split_once('.')?;
+        let number = number.parse().ok()?;
+        match kind {
+            "job" => Some(Self::Job(number)),
+            "fault" => Some(Self::Fault(number)),
+            "round" => Some(Self::Round(number)),
+            _ => None,
+        }
+    }
+}
+
+/// Which features the jobs of a seed have, and how much they ask for.
+struct Mix {
+    on_lost: bool,
+    aborts: bool,
+    gpus: bool,
+    limits: bool,
+    images: bool,
+    stubborn: bool,
+    large: bool,
+}
+
+impl Plan {
+    /// Draws the plan of a seed.
+    pub fn drawn(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let schedulers = *[1, 2, 2, 3].choose(&mut rng).expect("there is a choice");
+        let executors = *[1, 2, 2, 3, 4].choose(&mut rng).expect("there is a choice");
+        let skewed = rng.random_bool(0.3);
+        let machines = (0..executors).map(|_| machine(&mut rng, skewed)).collect::<Vec<_>>();
+        let mix = Mix {
+            on_lost: rng.random_bool(0.7),
+            aborts: rng.random_bool(0.6),
+            gpus: rng.random_bool(0.4),
+            limits: rng.random_bool(0.4),
+            images: rng.random_bool(0.3),
+            stubborn: rng.random_bool(0.3),
+            large: rng.random_bool(0.3),
+        };
+        let gap_ms = *[50, 400, 1_000].choose(&mut rng).expect("there is a choice");
+        let count = rng.random_range(8..28);
+        let jobs = (0..count).map(|number| wish(&mut rng, number, &mix, gap_ms)).collect();
+        let faults = fault::drawn(&mut rng, schedulers, executors);
+        let rounds = if rng.random_bool(0.5) { rng.random_range(1..3) } else { 0 };
+        let rounds = (0..rounds).map(|number| round(&mut rng, number, executors)).collect();
+        let log_age = Duration::from_secs(if rng.random_bool(0.2) { 2 } else { 60 });
+        Self { seed, schedulers, machines, log_age, jobs, faults, rounds }
+    }
+
+    /// Everything that may be left out.
+    pub fn parts(&self) -> Vec<Part> {
+        let faults = self.faults.iter().map(|fault| Part::Fault(fault.number));
+        let rounds = self.rounds.iter().map(|round| Part::Round(round.number));
+        let jobs = self.jobs.iter().map(|wish| Part::Job(wish.number));
+        faults.chain(rounds).chain(jobs).collect()
+    }
+
+    /// Gives the plan with some of its parts only.
+    #[must_use]
+    pub fn only(&self, parts: &BTreeSet<Part>) -> Self {
+        let mut plan = self.clone();
+        plan.jobs.retain(|wish| parts.contains(&Part::Job(wish.number)));
+        plan.faults.retain(|fault| parts.contains(&Part::Fault(fault.number)));
+        plan.rounds.retain(|round| parts.contains(&Part::Round(round.number)));
+        plan
+    }
+
+    /// The executor whose machine dies for good, if one does.
+    pub fn dead(&self) -> Option<usize> {
+        self.faults.iter().find_map(|fault| match fault.kind {
+            Kind::Death(executor) => Some(executor),
+            _ => None,
+        })
+    }
+}
+
+fn machine(rng: &mut StdRng, skewed: bool) -> Machine {
+    let gpus = *[(0, ""), (1, "t4"), (2, "a100")].choose(rng).expect("there is a choice");
+    let skew_ms = if skewed { rng.random_range(-3_600_000..3_600_000) } else { 0 };
+    Machine { cores: rng.random_range(1..4), gpus, skew_ms }
+}
+
+fn wish(rng: &mut StdRng, number: usize, mix: &Mix, gap_ms: u64) -> Wish {
+    let seconds = f64::from(rng.random_range(1..100)) / 10.0;
+    let (command, end) = match rng.random_range(0..10) {
+        0 | 1 => ("true".to_owned(), JobState::Succeeded),
+        2 => (format!("exit {}", rng.random_range(1..125)), JobState::Failed),
+        3 => ("nothing-of-that-name".to_owned(), JobState::Failed),
+        4 if mix.stubborn => (format!("ignore-term {seconds}"), JobState::Succeeded),
+        _ => (format!("sleep {seconds}"), JobState::Succeeded),
+    };
+    let mut wish = Wish {
+        number,
+        image: "job",
+        command,
+        on_lost: v1::OnLost::Retry,
+        cpu_millis: *[250, 500, 1_000].choose(rng).expect("there is a choice"),
+        gpus: 0,
+        priority: 50,
+        max_retries: 0,
+        queue_timeout: None,
+        run_timeout: None,
+        stop_grace: Duration::from_secs(10),
+        end,
+        pause: Duration::from_millis(rng.random_range(0..gap_ms)),
+        abort_after: None,
+    };
+    let on_lost = *[v1::OnLost::Retry, v1::OnLost::Fail, v1::OnLost::Hold].choose(rng).expect("a choice");
+    if mix.on_lost {
+        wish.on_lost = on_lost;
+    }
+    if mix.large && rng.random_bool(0.2) {
+        // Not every machine is so large: it may wait for one that has died.
+        wish.cpu_millis = 2_000;
+        wish.queue_timeout = Some(Duration::from_secs(rng.random_range(1..30)));
+    }
+    if mix.gpus && rng.random_bool(0.4) {
+        wish.gpus = rng.random_range(1..3);
+        wish.queue_timeout = Some(Duration::from_secs(rng.random_range(1..30)));
+    }
+    if mix.limits {
+        limit(rng, &mut wish);
+    }
+    if mix.images && rng.random_bool(0.3) {
+        wish.image = if rng.random_bool(0.3) { "missing" } else { "slow-pull" };
+        if wish.image == "missing" {
+            wish.end = JobState::Failed;
+        }
+    }
+    if mix.aborts && rng.random_bool(0.2) {
+        wish.abort_after = Some(Duration::from_millis(rng.random_range(0..8_000)));
+        if wish.image != "missing" && rng.random_bool(0.7) {
+            (wish.command, wish.end) = ("sleep 600".to_owned(), JobState::Aborted);
+            wish.run_timeout = None;
+        }
+    }
+    wish
+}
+
+/// Gives a job limits and a place in the queue.
+fn limit(rng: &mut StdRng, wish: &mut Wish) {
+    wish.priority = rng.random_range(0..101);
+    wish.stop_grace = Duration::from_millis(rng.random_range(0..4_000));
+    if rng.random_bool(0.2) {
+        (wish.command, wish.end) = ("sleep 300".to_owned(), JobState::Failed);
+        wish.run_timeout = Some(Duration::from_millis(rng.random_range(500..6_000)));
+    }
+    if wish.on_lost != v1::OnLost::Fail && rng.random_bool(0.3) {
+        wish.max_retries = rng.random_range(1..3);
+    }
+}
+
+fn round(rng: &mut StdRng, number: usize, executors: usize) -> Round {
+    Round {
+        number,
+        executor: rng.random_range(0..executors),
+        begins: Duration::from_millis(rng.random_range(500..8_000)),
+        deadline_ms: rng.random_bool(0.7).then(|| rng.random_range(0..5_000)),
+        lasts: Duration::from_millis(rng.random_range(1_000..30_000)),
+    }
+}

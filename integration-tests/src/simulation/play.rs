@@ -1,0 +1,248 @@
+//! Steps through a run, and lets happen what its plan says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use berth_store::model::{Faults, Snapshot};
+
+use super::fault::{Engine, Fault, Kind, Process, Silence, Way};
+use super::plan::Plan;
+use super::seen::{Copy, Seen};
+use super::world::{World, at_ms};
+
+/// How long a run may take, in simulated time.
+const LIMIT: Duration = Duration::from_secs(1_500);
+/// When a process that ended by itself is started again.
+const SUPERVISED: Duration = Duration::from_millis(500);
+/// By default a message takes so long at the most.
+pub const LATENCY: Duration = Duration::from_millis(20);
+/// On a slow connection.
+const SLOW: Duration = Duration::from_secs(2);
+/// How often the store's sets are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(700);
+
+/// A run under way.
+pub struct Play<'a, 'b> {
+    sim: &'a mut turmoil::Sim<'b>,
+    world: &'a World,
+    seen: &'a Seen,
+    plan: &'a Plan,
+    /// Faults that have begun and are not over, by their number.
+    active: BTreeMap<usize, &'a Fault>,
+    /// Processes that are down, and until when.
+    down: BTreeMap<Process, Duration>,
+    /// How long a process stays down that dies at one of its points.
+    falls: BTreeMap<Process, Duration>,
+    /// Copies for fail-overs, by the fault's number.
+    copies: BTreeMap<usize, (Snapshot, Copy)>,
+    /// The kinds that happened, and how often.
+    happened: BTreeMap<&'static str, usize>,
+}
+
+/// What is due in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Act {
+    /// The store is copied for a later fail-over.
+    Copy,
+    Begin,
+    End,
+}
+
+impl<'a, 'b> Play<'a, 'b> {
+    /// Prepares a run.
+    pub fn new(sim: &'a mut turmoil::Sim<'b>, plan: &'a Plan, world: &'a World, seen: &'a Seen) -> Self {
+        Self {
+            sim,
+            world,
+            seen,
+            plan,
+            active: BTreeMap::new(),
+            down: BTreeMap::new(),
+            falls: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            happened: BTreeMap::new(),
+        }
+    }
+
+    /// Plays it to its end. Gives the kinds of fault that happened, and whether the run came to its end.
+    pub fn run(mut self) -> (BTreeMap<&'static str, usize>, bool) {
+        let mut due = self.due();
+        let mut looked = Duration::ZERO;
+        loop {
+            let now = self.sim.elapsed();
+            while let Some((_, act, number)) = due.first().copied().filter(|(at, ..)| *at <= now) {
+                due.pop_first();
+                self.act(act, number);
+            }
+            self.look_after_processes();
+            if now - looked >= LOOK_EVERY {
+                looked = now;
+                self.seen.record().note_sets(&self.world.store.snapshot());
+            }
+            match self.sim.step() {
+                Ok(true) => break,
+                Ok(false) if self.sim.elapsed() < LIMIT => {}
+                Ok(false) => return (self.happened, false),
+                Err(error) => panic!("the simulation itself broke: {error}"),
+            }
+        }
+        self.seen.record().note_sets(&self.world.store.snapshot());
+        (self.happened, true)
+    }
+
+    fn due(&self) -> BTreeSet<(Duration, Act, usize)> {
+        let mut due = BTreeSet::new();
+        for fault in &self.plan.faults {
+            due.insert((fault.at, Act::Begin, fault.number));
+            due.insert((fault.at + fault.lasts, Act::End, fault.number));
+            if let Kind::FailOver(lag) = fault.kind {
+                due.insert((fault.at.saturating_sub(lag), Act::Copy, fault.number));
+            }
+        }
+        due
+    }
+
+    fn act(&mut self, act: Act, number: usize) {
+        let all = &self.plan.faults;
+        let fault = all.iter().find(|fault| fault.number == number).expect("it is one of the plan's");
+        match act {
+            Act::Copy => {
+                self.copies.insert(number, (self.world.store.snapshot(), self.seen.record().copy()));
+            }
+            Act::Begin => {
+                *self.happened.entry(fault.kind.name()).or_default() += 1;
+                self.active.insert(number, fault);
+                self.begin(fault);
+            }
+            Act::End => {
+                self.active.remove(&number);
+                self.end(fault);
+            }
+        }
+        self.settle();
+    }
+
+    fn begin(&mut self, fault: &Fault) {
+        let until = fault.at + fault.lasts;
+        match &fault.kind {
+            Kind::Crash(process) => self.kill(*process, until),
+            Kind::CrashAt(process, site, pass) => {
+                self.world.lives(*process).points.arm(site, *pass);
+                self.falls.insert(*process, fault.lasts);
+            }
+            Kind::Stop(process) => {
+                if !self.down.contains_key(process) {
+                    self.world.lives(*process).stop();
+                    self.down.insert(*process, until);
+                }
+            }
+            Kind::Reboot(index, code) => {
+                self.kill(Process::Executor(*index), until);
+                self.end_containers(*index, *code);
+            }
+            Kind::Death(index) => {
+                self.kill(Process::Executor(*index), Duration::MAX);
+                self.end_containers(*index, 137);
+            }
+            Kind::Way(way, executor, scheduler) => self.set_way(*way, *executor, *scheduler, true),
+            Kind::StoreRestart => self.world.store.restart(),
+            Kind::FailOver(_) => {
+                let (store, seen) = self.copies.remove(&fault.number).expect("it was made before");
+                self.seen.record().go_back(seen);
+                self.world.store.fail_over(store);
+            }
+            Kind::ClockStep(by_ms) => {
+                self.world.store_skew_ms.fetch_add(*by_ms, Ordering::SeqCst);
+            }
+            Kind::Store(..) | Kind::StoreFull | Kind::Engine(..) | Kind::DiskFull(_) => {}
+        }
+    }
+
+    fn end(&mut self, fault: &Fault) {
+        if let Kind::Way(way, executor, scheduler) = fault.kind {
+            self.set_way(way, executor, scheduler, false);
+        }
+    }
+
+    /// Sets what depends on all faults that are active.
+    fn settle(&mut self) {
+        let kinds = || self.active.values().map(|fault| &fault.kind);
+        for (index, handle) in self.world.handles.iter().enumerate() {
+            let is = |silence: Silence| {
+                kinds().any(|kind| {
+                    matches!(kind, Kind::Store(known, who)
+                        if *known == silence && who.is_none_or(|who| who == index))
+                })
+            };
+            let every = |silence: Silence| if is(silence) { 3 } else { 0 };
+            handle.set_faults(Faults {
+                lose_reply_every: every(Silence::LostReplies),
+                lose_request_every: every(Silence::LostRequests),
+                refuse_every: every(Silence::Refused),
+                latency: Duration::from_millis(if is(Silence::Slow) { 500 } else { 0 }),
+                unavailable: is(Silence::Unavailable),
+                stalled: is(Silence::Stalled),
+            });
+        }
+        self.world.store.set_full(kinds().any(|kind| *kind == Kind::StoreFull));
+        for (index, site) in self.world.sites.iter().enumerate() {
+            let quirk = |kind: &Kind| match kind {
+                Kind::Engine(quirk, executor) if *executor == index => Some(*quirk),
+                _ => None,
+            };
+            let quirks: Vec<Engine> = kinds().filter_map(quirk).collect();
+            site.quirks.set(quirks);
+            site.disk.set_full(kinds().any(|kind| *kind == Kind::DiskFull(index)));
+        }
+    }
+
+    /// Kills a process, for so long at least.
+    fn kill(&mut self, process: Process, until: Duration) {
+        let known = self.down.get(&process).copied().unwrap_or_default();
+        self.sim.crash(process.to_string());
+        self.down.insert(process, until.max(known));
+    }
+
+    fn end_containers(&self, index: usize, code: i32) {
+        let site = &self.world.sites[index];
+        site.boots.fetch_add(1, Ordering::SeqCst);
+        site.engine.reboot(at_ms(self.sim.elapsed()).saturating_add_signed(site.skew_ms), code);
+    }
+
+    /// Kills what reached its point, and starts what is to be started again.
+    fn look_after_processes(&mut self) {
+        let now = self.sim.elapsed();
+        for process in self.world.processes() {
+            let lives = self.world.lives(process);
+            if lives.fell.swap(false, Ordering::SeqCst) {
+                let lasts = self.falls.get(&process).copied().unwrap_or_default();
+                self.kill(process, now + lasts);
+            }
+            if lives.ended.swap(false, Ordering::SeqCst) {
+                self.down.entry(process).or_insert(now + SUPERVISED);
+            }
+            if self.down.get(&process).is_some_and(|until| *until <= now) {
+                self.down.remove(&process);
+                self.sim.bounce(process.to_string());
+            }
+        }
+    }
+
+    fn set_way(&self, way: Way, executor: usize, scheduler: usize, broken: bool) {
+        let (from, to) = (Process::Executor(executor).to_string(), Process::Scheduler(scheduler).to_string());
+        let sim = &self.sim;
+        match (way, broken) {
+            (Way::Cut, true) => sim.partition(from, to),
+            (Way::Cut, false) => sim.repair(from, to),
+            (Way::Upwards, true) => sim.partition_oneway(from, to),
+            (Way::Upwards, false) => sim.repair_oneway(from, to),
+            (Way::Downwards, true) => sim.partition_oneway(to, from),
+            (Way::Downwards, false) => sim.repair_oneway(to, from),
+            (Way::Held, true) => sim.hold(from, to),
+            (Way::Held, false) => sim.release(from, to),
+            (Way::Slow, true) => sim.set_link_max_message_latency(from, to, SLOW),
+            (Way::Slow, false) => sim.set_link_max_message_latency(from, to, LATENCY),
+        }
+    }
+}

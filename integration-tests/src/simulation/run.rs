@@ -1,0 +1,92 @@
+//! One run: a plan, played and gathered into a history.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::clients::Caller;
+use super::plan::{Part, Plan};
+use super::play::{LATENCY, Play};
+use super::seen::Seen;
+use super::world::{EPOCH_MS, World, at_ms};
+use super::{Report, panics};
+use crate::history::History;
+
+/// By then every fault is over, and was got over.
+const QUIET_AT: Duration = Duration::from_secs(90);
+/// After the last end: whoever is away comes back, and stops what is no longer wanted; a second end of any
+/// job would follow.
+const QUIET_FOR: Duration = Duration::from_secs(30);
+/// Clients that watch.
+const WATCHES: usize = 2;
+
+/// Plays a plan.
+pub fn play(plan: &Plan) -> Report {
+    panics::note();
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(plan.seed)
+        .epoch(std::time::UNIX_EPOCH + Duration::from_millis(EPOCH_MS))
+        .tick_duration(Duration::from_millis(5))
+        .simulation_duration(Duration::from_secs(1_000_000))
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(LATENCY)
+        .tcp_capacity(4_096)
+        .enable_random_order()
+        .build();
+    let seen = Seen::default();
+    let world = World::new(&mut sim, plan);
+    let tapped = seen.clone();
+    world.store.set_tap(move |generation, entries| tapped.record().note(generation, entries));
+    let caller = Caller { schedulers: plan.schedulers, seen: seen.clone() };
+    sim.client("observer", observe(seen.clone(), plan.jobs.iter().map(|wish| wish.number).collect()));
+    sim.client("client", caller.clone().submit_all(plan.seed, plan.jobs.clone()));
+    for round in &plan.rounds {
+        sim.client(format!("operator-{}", round.number), caller.clone().operate(round.clone()));
+    }
+    seen.record().watches.resize_with(WATCHES, Vec::new);
+    for number in 0..WATCHES {
+        sim.client(format!("watcher-{number}"), caller.clone().watch(number));
+    }
+    if let Some(executor) = plan.dead() {
+        sim.client("fencer", caller.clone().fence(executor));
+    }
+    let (faults, is_complete) = Play::new(&mut sim, plan, &world, &seen).run();
+    let end_ms = at_ms(sim.elapsed());
+    let mut record = seen.record();
+    let unanswered = plan.jobs.iter().filter(|wish| !record.is_acknowledged(wish.number));
+    let unanswered = unanswered.map(|wish| format!("the submit of {}", Part::Job(wish.number))).collect();
+    let history = History {
+        submits: std::mem::take(&mut record.submits),
+        aborts: std::mem::take(&mut record.aborts),
+        log: std::mem::take(&mut record.log),
+        tail: std::mem::take(&mut record.tail),
+        sets: std::mem::take(&mut record.sets),
+        watches: std::mem::take(&mut record.watches),
+        runs: world.runs(end_ms),
+        unanswered,
+        is_quiet: true,
+    };
+    let store_skew_ms = world.store_skew_ms.load(Ordering::SeqCst);
+    Report {
+        history,
+        faults,
+        drains: record.drains,
+        panics: panics::taken(),
+        is_complete,
+        took: sim.elapsed(),
+        store_skew_ms,
+    }
+}
+
+/// Waits until every job was acknowledged and has ended, and then for what may still come.
+async fn observe(seen: Seen, wishes: Vec<usize>) -> turmoil::Result {
+    let is_done = || {
+        let record = seen.record();
+        wishes.iter().all(|number| record.is_acknowledged(*number)) && record.have_all_ended()
+    };
+    while !is_done() || turmoil::elapsed() < QUIET_AT {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(QUIET_FOR).await;
+    seen.set_over();
+    Ok(())
+}

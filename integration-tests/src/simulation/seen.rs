@@ -1,0 +1,124 @@
+//! What was seen of a run: the store's changes as they are made, and what clients were answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use berth_domain::job::JobState;
+use berth_store::Change;
+use berth_store::model::Snapshot;
+
+use crate::history::{Abort, Logged, Sets, Submit, Told};
+
+/// What happened so far. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Seen(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    record: Mutex<Record>,
+    is_over: AtomicBool,
+}
+
+/// Everything that is judged but what containers did.
+#[derive(Default)]
+pub struct Record {
+    /// What clients asked to be run.
+    pub submits: Vec<Submit>,
+    /// What they asked to be ended.
+    pub aborts: Vec<Abort>,
+    /// What each watcher was told.
+    pub watches: Vec<Vec<Told>>,
+    /// The changes of the store.
+    pub log: Vec<Logged>,
+    /// Those that it has lost.
+    pub tail: Vec<Logged>,
+    /// Its sets, at some moments.
+    pub sets: Vec<Sets>,
+    /// Drains that were granted.
+    pub drains: usize,
+    /// The newest state of each job.
+    states: BTreeMap<String, JobState>,
+    /// Jobs that were acknowledged.
+    acknowledged: BTreeMap<usize, String>,
+}
+
+/// What the store had at some moment.
+pub struct Copy {
+    log: Vec<Logged>,
+    sets: Vec<Sets>,
+}
+
+impl Seen {
+    /// What was seen, to be read or added to.
+    pub fn record(&self) -> MutexGuard<'_, Record> {
+        self.0.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whether everything has ended, and there was time for what comes after.
+    pub fn is_over(&self) -> bool {
+        self.0.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Ends the run.
+    pub fn set_over(&self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Record {
+    /// Notes changes of the store.
+    pub fn note(&mut self, generation: u64, entries: Vec<(u64, Change)>) {
+        for (revision, change) in entries {
+            if let Change::Job(job) = &change {
+                self.states.insert(job.id.to_string(), job.state);
+            }
+            self.log.push(Logged { generation, revision, change });
+        }
+    }
+
+    /// Notes the store's sets, where there is something new.
+    pub fn note_sets(&mut self, snapshot: &Snapshot) {
+        let revision = snapshot.position().revision;
+        if self.sets.last().is_some_and(|newest| newest.revision >= revision) {
+            return;
+        }
+        let reserved = snapshot.executors().into_iter().map(|known| (known.id, known.reserved)).collect();
+        self.sets.push(Sets { revision, sets: snapshot.sets(), reserved });
+    }
+
+    /// Makes a copy of what the store has, as it is copied itself.
+    pub fn copy(&self) -> Copy {
+        Copy { log: self.log.clone(), sets: self.sets.clone() }
+    }
+
+    /// Goes back to a copy: what it does not have is lost, and what it has is there, lost before or not.
+    pub fn go_back(&mut self, copy: Copy) {
+        let name = |logged: &Logged| (logged.generation, logged.revision);
+        let kept: BTreeSet<(u64, u64)> = copy.log.iter().map(name).collect();
+        self.tail.append(&mut self.log);
+        self.tail.retain(|logged| !kept.contains(&name(logged)));
+        (self.log, self.sets) = (copy.log, copy.sets);
+        self.states.clear();
+        for logged in &self.log {
+            if let Change::Job(job) = &logged.change {
+                self.states.insert(job.id.to_string(), job.state);
+            }
+        }
+    }
+
+    /// Notes that a job was acknowledged, by the number of its wish.
+    pub fn acknowledge(&mut self, number: usize, id: &str) {
+        self.acknowledged.entry(number).or_insert_with(|| id.to_owned());
+    }
+
+    /// Says whether a wish was acknowledged.
+    pub fn is_acknowledged(&self, number: usize) -> bool {
+        self.acknowledged.contains_key(&number)
+    }
+
+    /// Says whether every job that the store has was brought to its end.
+    pub fn have_all_ended(&self) -> bool {
+        self.states.values().all(|state| state.is_terminal())
+    }
+}
