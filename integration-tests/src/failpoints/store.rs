@@ -73,7 +73,7 @@ impl Store for FaultyStore {
         between!(self.points, "store.release_lock", self.inner.release_lock(owner, epoch))
     }
 
-    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<(), StoreError> {
+    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<u64, StoreError> {
         between!(self.points, "store.announce_scheduler", self.inner.announce_scheduler(scheduler, ttl))
     }
 

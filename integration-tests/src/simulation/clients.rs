@@ -168,9 +168,17 @@ impl Caller {
             self.seen.record().drains += 1;
         }
         tokio::time::sleep(round.lasts).await;
-        let request = || v1::ResumeExecutorRequest { id: id.clone() };
-        let granted = |answer: Result<v1::ResumeExecutorResponse, tonic::Status>| answer.ok().map(|_| ());
-        until_answered!(self, ClusterServiceClient, resume_executor(request()), granted);
+        // What the store has lost of it is asked for again.
+        while !self.seen.is_over() {
+            let request = || v1::ResumeExecutorRequest { id: id.clone() };
+            let granted = |answer: Result<v1::ResumeExecutorResponse, tonic::Status>| match answer {
+                Ok(_) => Some(()),
+                // It is in service.
+                Err(status) => (status.code() == tonic::Code::FailedPrecondition).then_some(()),
+            };
+            until_answered!(self, ClusterServiceClient, resume_executor(request()), granted);
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
         Ok(())
     }
 
@@ -182,11 +190,15 @@ impl Caller {
             let known = all.into_iter().find(|known| known.id == id)?;
             (known.state() == v1::ExecutorState::Lost).then_some(())
         };
-        let request = v1::ListExecutorsRequest::default;
-        until_answered!(self, ClusterServiceClient, list_executors(request()), is_lost);
-        let request = || v1::FenceExecutorRequest { id: id.clone(), ..Default::default() };
-        let granted = |answer: Result<v1::FenceExecutorResponse, tonic::Status>| answer.ok().map(|_| ());
-        until_answered!(self, ClusterServiceClient, fence_executor(request()), granted);
+        // What the store has lost of it is said again.
+        while !self.seen.is_over() {
+            let request = v1::ListExecutorsRequest::default;
+            until_answered!(self, ClusterServiceClient, list_executors(request()), is_lost);
+            let request = || v1::FenceExecutorRequest { id: id.clone(), ..Default::default() };
+            let granted = |answer: Result<v1::FenceExecutorResponse, tonic::Status>| answer.ok().map(|_| ());
+            until_answered!(self, ClusterServiceClient, fence_executor(request()), granted);
+            tokio::time::sleep(Duration::from_secs(15)).await;
+        }
         Ok(())
     }
 

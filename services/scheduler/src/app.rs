@@ -205,7 +205,11 @@ async fn announce_once(context: &Context) -> Result<(), StoreError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         heartbeat_time_ms: context.clock.now_ms(),
     };
-    context.store.announce_scheduler(&info, ANNOUNCE_TTL).await
+    let time_ms = context.store.announce_scheduler(&info, ANNOUNCE_TTL).await?;
+    // In a quiet cluster nothing else tells that the store's clock was set.
+    context.clock.observe(time_ms);
+    context.note_answer();
+    Ok(())
 }
 
 async fn announce(context: Arc<Context>, stop: CancellationToken) {

@@ -113,11 +113,11 @@ pub trait Store: Send + Sync + 'static {
     /// Fails when the store is unreachable.
     async fn release_lock(&self, owner: &str, epoch: u64) -> Result<bool, StoreError>;
 
-    /// Announces a scheduler replica for `ttl`.
+    /// Announces a scheduler replica for `ttl`. Gives the store's time, in milliseconds since the Unix epoch.
     ///
     /// # Errors
     /// Fails when the store is unreachable.
-    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<(), StoreError>;
+    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<u64, StoreError>;
 
     /// Lists the replicas whose announcement has not expired, ordered by id.
     ///

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use berth_domain::backoff::Backoff;
 use berth_domain::lifecycle::AttemptEnd;
-use berth_domain::reconcile::{ContainerState, Memory, Step, StopCause};
+use berth_domain::reconcile::{ContainerState, Memory, Step, Stop, StopCause};
 use berth_domain::spec::DEFAULT_STOP_GRACE_MS;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,8 @@ pub(super) struct Attempt {
     pub old_boot: bool,
     /// How long it has to end when the lease has ended, where it then must.
     pub fence_grace_ms: Option<u64>,
+    /// A stop of which nobody knows whether its SIGTERM has arrived.
+    pub asked: Option<Stop>,
     /// It was stopped because the lease had ended.
     pub fenced: bool,
     /// What is known of the container may be wrong: it must be looked at before anything else.
@@ -188,8 +190,12 @@ impl Attempt {
     /// Takes what became of a step. `jitter` spreads repeated attempts.
     pub fn done(&mut self, outcome: Outcome, now_ms: u64, jitter: u32) {
         self.memory.busy = false;
+        if let Outcome::Unsure { stop, .. } = &outcome {
+            self.asked = Some(*stop);
+        }
         match outcome {
-            Outcome::Broken { refused, .. } => {
+            Outcome::Unsure { .. } | Outcome::Broken { .. } => {
+                let refused = matches!(outcome, Outcome::Broken { refused: true, .. });
                 self.memory.retry_at_ms = Some(now_ms + RETRY.wait_ms(self.failures, jitter));
                 self.failures = self.failures.saturating_add(1);
                 self.refusals += u32::from(refused);

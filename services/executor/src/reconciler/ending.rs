@@ -9,6 +9,8 @@ use crate::runtime::Inspected;
 
 /// Exit codes that an engine's own end gives to containers it takes with it.
 pub(super) const ENGINE_CODES: [i32; 3] = [137, 143, 255];
+/// Exit codes of a process that was ended by SIGKILL or SIGTERM.
+const SIGNAL_CODES: [i32; 2] = [137, 143];
 /// SIGKILL, as the kernel sends it for lack of memory.
 const OUT_OF_MEMORY_CODE: i32 = 137;
 
@@ -19,6 +21,8 @@ pub(super) struct Facts {
     pub seen: Inspected,
     /// The stop that was begun, if one was.
     pub stop: Option<Stop>,
+    /// A stop of which nobody knows whether its SIGTERM has arrived.
+    pub asked: Option<Stop>,
     /// The stop was this executor's own, because its lease had ended.
     pub fenced: bool,
     /// The engine told of the exit while it happened.
@@ -38,11 +42,13 @@ pub(super) fn conclude(facts: &Facts) -> (EndCause, String) {
         let message = "The machine was rebooted while it ran, so its exit code means nothing.";
         return (EndCause::ExecutorFault, message.to_owned());
     }
-    if facts.stop.is_some() && facts.fenced {
+    // What ends by a signal, and may have been sent one, was stopped by it; any other end is its own.
+    let stop = facts.stop.or(facts.asked.filter(|_| SIGNAL_CODES.contains(&code)));
+    if stop.is_some() && facts.fenced {
         let message = "Stopped by its executor, which had been out of touch for longer than its lease.";
         return (EndCause::ExecutorFault, message.to_owned());
     }
-    match facts.stop.map(|stop| stop.cause) {
+    match stop.map(|stop| stop.cause) {
         Some(StopCause::Abort) => (EndCause::Aborted { code: Some(code) }, String::new()),
         Some(StopCause::RunTimeout) => (EndCause::RunTimeout { code: Some(code) }, String::new()),
         Some(StopCause::Superseded) => {
@@ -96,6 +102,7 @@ mod tests {
                 error: String::new(),
             },
             stop: None,
+            asked: None,
             fenced: false,
             witnessed: true,
             same_boot: true,
@@ -143,6 +150,15 @@ mod tests {
         let (cause, message) = conclude(&facts);
         assert_eq!(cause, EndCause::Exited { code: 137, oom: true });
         assert_eq!(message, "Killed: it used more than its 256Mi of memory.");
+    }
+
+    #[test]
+    fn a_stop_that_may_have_arrived_explains_the_end_by_a_signal_alone() {
+        let stop = Stop { cause: StopCause::Abort, kill_at_ms: 0, killed: false };
+        let asked = |code| Facts { asked: Some(stop), ..facts(code) };
+        assert_eq!(conclude(&asked(143)).0, EndCause::Aborted { code: Some(143) });
+        assert_eq!(conclude(&asked(3)).0, EndCause::Exited { code: 3, oom: false });
+        assert_eq!(conclude(&asked(0)).0, EndCause::Exited { code: 0, oom: false });
     }
 
     #[test]

@@ -22,6 +22,7 @@ impl Reconciler {
             order: attempt.order.clone(),
             refusals: attempt.refusals,
             stop: attempt.memory.stop,
+            asked: attempt.asked,
             fenced: attempt.fenced,
             witnessed: attempt.witnessed,
             same_boot: !attempt.old_boot,

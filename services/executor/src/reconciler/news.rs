@@ -150,10 +150,12 @@ impl Reconciler {
                 tracing::info!(%job_id, attempt = number, epoch, cause = ?end.cause, message = %end.message, "attempt ended");
             }
             // What stops every step is worth one word, not one a job.
-            Outcome::Broken { message, .. } if self.last_failure.as_ref() == Some(message) => {
+            Outcome::Broken { message, .. } | Outcome::Unsure { message, .. }
+                if self.last_failure.as_ref() == Some(message) =>
+            {
                 tracing::debug!(%job_id, attempt = number, epoch, reason = %message, "step failed again");
             }
-            Outcome::Broken { message, .. } => {
+            Outcome::Broken { message, .. } | Outcome::Unsure { message, .. } => {
                 tracing::warn!(%job_id, attempt = number, epoch, reason = %message, "step failed and is tried again");
                 self.last_failure = Some(message.clone());
             }

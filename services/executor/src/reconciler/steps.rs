@@ -59,6 +59,8 @@ pub(super) struct Task {
     /// How often the engine has said no already.
     pub refusals: u32,
     pub stop: Option<Stop>,
+    /// A stop of which nobody knows whether its SIGTERM has arrived.
+    pub asked: Option<Stop>,
     pub fenced: bool,
     pub witnessed: bool,
     pub same_boot: bool,
@@ -277,12 +279,15 @@ impl Steps {
         let age_ms = task.started_ms.map_or(DEAF_MS, |at| self.parts.clock.wall_ms().saturating_sub(at));
         let deaf_ms = DEAF_MS.saturating_sub(age_ms).min(grace_ms / 2);
         tokio::time::sleep(Duration::from_millis(deaf_ms)).await;
-        if let Err(outcome) = self.deliver(task, Signal::Term).await {
-            return outcome;
-        }
+        let delivered = self.deliver(task, Signal::Term).await;
         // The grace begins with the signal, however long the engine took over it.
         let kill_at_ms = self.parts.clock.wall_ms().saturating_add(grace_ms - deaf_ms);
         let stop = Stop { cause, kill_at_ms, killed: false };
+        match delivered {
+            Ok(()) => {}
+            Err(Outcome::Broken { refused: false, message }) => return Outcome::Unsure { stop, message },
+            Err(outcome) => return outcome,
+        }
         // A process that comes after this one must know why it ended, and that it was asked to.
         let stopping = Stopping { attempt: task.attempt.clone(), stop, fenced: task.fenced };
         if let Err(error) = self.parts.outbox.stopping(&stopping).await {
@@ -327,6 +332,7 @@ impl Steps {
         let (cause, message) = conclude(&Facts {
             seen: seen.clone(),
             stop: task.stop,
+            asked: task.asked,
             fenced: task.fenced,
             witnessed: task.witnessed,
             same_boot: task.same_boot,

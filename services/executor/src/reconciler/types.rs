@@ -144,6 +144,13 @@ pub(super) enum Outcome {
     Started,
     /// SIGTERM was sent.
     Stopping(Stop),
+    /// SIGTERM may have been sent: the engine did not answer.
+    Unsure {
+        /// The stop, had it been.
+        stop: Stop,
+        /// What went wrong.
+        message: String,
+    },
     /// SIGKILL was sent.
     Killed,
     /// How the attempt ended is on disk.

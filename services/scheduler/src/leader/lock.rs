@@ -35,12 +35,15 @@ pub async fn compete(context: Arc<Context>, stop: CancellationToken) {
         scheduler_id: context.config.scheduler_id.to_string(),
         ttl: context.config.lock_ttl,
     };
+    let ttl_ms = u64::try_from(request.ttl.as_millis()).unwrap_or(u64::MAX);
     let mut feed = context.feed.subscribe();
     while !stop.is_cancelled() {
         let sent = Instant::now();
         match context.store.acquire_lock(&request).await {
             Ok(Some(lock)) => {
                 context.note_answer();
+                // The pauses that come with it are by the store's clock as it is now.
+                context.clock.observe(lock.expiry_ms.saturating_sub(ttl_ms));
                 serve_term(&context, &request, lock, sent, &stop).await;
             }
             Ok(None) => context.note_answer(),

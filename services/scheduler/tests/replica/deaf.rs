@@ -88,7 +88,7 @@ impl Store for Deaf {
         self.inner.release_lock(owner, epoch).await
     }
 
-    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<(), StoreError> {
+    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<u64, StoreError> {
         self.inner.announce_scheduler(scheduler, ttl).await
     }
 

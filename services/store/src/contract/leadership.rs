@@ -151,7 +151,8 @@ pub async fn announced_schedulers_expire(subject: &dyn Subject) {
         heartbeat_time_ms: 0,
     };
     for (id, ttl) in [("s2", LONG), ("s1", LONG), ("s3", SHORT)] {
-        store.announce_scheduler(&info(id), ttl).await.unwrap();
+        let time_ms = store.announce_scheduler(&info(id), ttl).await.unwrap();
+        assert!(time_ms <= store.meta().await.unwrap().time_ms, "it tells the store's time");
     }
     let ids = async || -> Vec<String> {
         store.schedulers().await.unwrap().iter().map(|known| known.id.to_string()).collect()

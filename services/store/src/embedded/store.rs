@@ -245,9 +245,9 @@ impl Store for EmbeddedStore {
         .await
     }
 
-    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<(), StoreError> {
+    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<u64, StoreError> {
         self.schedulers.lock().unwrap_or_else(PoisonError::into_inner).announce(scheduler, ttl, clock_ms());
-        Ok(())
+        self.shared.with(|view| view.head.time.at(clock_ms()))
     }
 
     async fn schedulers(&self) -> Result<Vec<SchedulerInfo>, StoreError> {

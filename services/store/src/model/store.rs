@@ -324,8 +324,12 @@ impl Store for ModelStore {
         self.write(|state, now_ms| state.release_lock(&guard, now_ms)).await
     }
 
-    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<(), StoreError> {
-        self.run(|state, now_ms| state.schedulers.announce(scheduler, ttl, now_ms)).await
+    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<u64, StoreError> {
+        self.run(|state, now_ms| {
+            state.schedulers.announce(scheduler, ttl, now_ms);
+            now_ms
+        })
+        .await
     }
 
     async fn schedulers(&self) -> Result<Vec<SchedulerInfo>, StoreError> {

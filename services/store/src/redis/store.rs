@@ -313,14 +313,14 @@ impl Store for RedisStore {
         Ok(self.run_lock(args).await?.len() > 0)
     }
 
-    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<(), StoreError> {
+    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<u64, StoreError> {
         let mut args = self.write_args();
         args.extend([
             text(scheduler.id.as_str()),
             millis(ttl),
             Value::Bytes(encode_scheduler(scheduler).into()),
         ]);
-        self.write(&self.scripts.announce, args).await.map(|_| ())
+        Reply::new(Value::Array(vec![self.write(&self.scripts.announce, args).await?]))?.number()
     }
 
     async fn schedulers(&self) -> Result<Vec<SchedulerInfo>, StoreError> {

@@ -31,6 +31,9 @@ impl Head {
     pub(crate) fn begin_generation(&mut self, now_ms: u64) {
         self.generation = now_ms.max(self.generation + 1);
         self.generation_since_ms = now_ms;
+        // Nobody leads in it yet: what an earlier leader assigned may be lost, and its epoch must never
+        // name another assignment.
+        self.give_up_lock(now_ms);
     }
 
     pub(crate) fn position(&self) -> Position {
@@ -88,12 +91,16 @@ impl Head {
     /// Gives the lock of its owner up; gives the change to be logged, if it was theirs.
     pub(crate) fn release_lock(&mut self, guard: &LeaderGuard, now_ms: u64) -> Option<(u64, Change)> {
         self.is_leader(guard).then(|| {
-            self.lock.owner.clear();
-            self.lock.scheduler_id.clear();
-            // An expired lock was given up when it expired, not now.
-            self.lock.expiry_ms = self.lock.expiry_ms.min(now_ms);
+            self.give_up_lock(now_ms);
             self.leader_change()
         })
+    }
+
+    fn give_up_lock(&mut self, now_ms: u64) {
+        self.lock.owner.clear();
+        self.lock.scheduler_id.clear();
+        // An expired lock was given up when it expired, not now.
+        self.lock.expiry_ms = self.lock.expiry_ms.min(now_ms);
     }
 
     /// Remembers the time since the lock ended; before the first one, since the generation began.

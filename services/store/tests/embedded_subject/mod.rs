@@ -104,7 +104,7 @@ impl Store for Machine {
     async fn release_lock(&self, owner: &str, epoch: u64) -> Result<bool, StoreError> {
         self.now().release_lock(owner, epoch).await
     }
-    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<(), StoreError> {
+    async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<u64, StoreError> {
         self.now().announce_scheduler(scheduler, ttl).await
     }
     async fn schedulers(&self) -> Result<Vec<SchedulerInfo>, StoreError> {

@@ -8,6 +8,12 @@ local known = tonumber(m[2] or '0')
 if m[1] ~= run_id or known < seen then
   local generation = math.max(known + 1, seen + 1, now)
   redis.call('HSET', meta_key, 'run_id', run_id, 'generation', text(generation), 'generation_since', text(now))
+  -- Nobody leads in it yet: what an earlier leader assigned may be lost, and its epoch must never name
+  -- another assignment. An expired lock was given up when it expired, not now.
+  local expiry = tonumber(redis.call('HGET', prefix .. 'lock', 'expiry_ms') or '0')
+  if expiry > 0 then
+    redis.call('HSET', prefix .. 'lock', 'owner', '', 'scheduler_id', '', 'expiry_ms', text(math.min(expiry, now)))
+  end
   for _, field in ipairs({ 'revision', 'log_bytes', 'mark_ms', 'mark_bytes' }) do
     redis.call('HSETNX', meta_key, field, '0')
   end
