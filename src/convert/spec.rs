@@ -6,7 +6,8 @@ use berth_domain::ids::Namespace;
 use berth_domain::resources::Demand;
 use berth_domain::spec::{
     Clocks, DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, DEFAULT_PRIORITY, DEFAULT_PULL_TIMEOUT_MS,
-    DEFAULT_STOP_GRACE_MS, JobSpec, MAX_ENV_ENTRIES, MAX_LABELS, MAX_SPEC_BYTES, Network, OnLost, PullPolicy,
+    DEFAULT_STOP_GRACE_MS, JobSpec, MAX_ENV_ENTRIES, MAX_LABELS, MAX_SPEC_BYTES, MIN_MEMORY_BYTES, Network,
+    OnLost, PullPolicy,
 };
 use prost::Message;
 
@@ -202,6 +203,12 @@ fn demand(checks: &mut Checks, resources: Option<&v1::Resources>) -> Demand {
         amount(checks, "resources.cpu_millis", resources.cpu_millis, DEFAULT_CPU_MILLIS, 1_000_000_000);
     let memory_bytes =
         amount(checks, "resources.memory_bytes", resources.memory_bytes, DEFAULT_MEMORY_BYTES, 1 << 52);
+    if memory_bytes < MIN_MEMORY_BYTES {
+        checks.refuse(
+            "resources.memory_bytes",
+            format!("is {memory_bytes}; a container needs {MIN_MEMORY_BYTES} (6Mi) at least. Was a unit left out, as in 512m?"),
+        );
+    }
     if !(0..=MAX_GPUS).contains(&resources.gpu_count) {
         checks.refuse("resources.gpu_count", format!("is {}; use 0 to {MAX_GPUS}", resources.gpu_count));
     }

@@ -4,7 +4,7 @@
 
 mod clients;
 mod engine;
-mod fault;
+pub mod fault;
 mod network;
 mod panics;
 mod plan;
@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::history::{History, Logged, Violation, judge};
 
-pub use plan::{Part, Plan};
+pub use plan::{Machine, Part, Plan, Round, Wish};
 pub use run::play;
 pub use shorten::{Story, shortened};
 

@@ -18,6 +18,8 @@ pub const MAX_LABELS: usize = 64;
 pub const DEFAULT_CPU_MILLIS: u64 = 1_000;
 /// The memory of a job that names none: 256 MiB.
 pub const DEFAULT_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+/// The least memory a container can be held to: 6 MiB, as Docker Engine has it.
+pub const MIN_MEMORY_BYTES: u64 = 6 * 1024 * 1024;
 /// The priority of a job that names none; the range is 0 to 100, higher first.
 pub const DEFAULT_PRIORITY: u8 = 50;
 /// How long a job has to end after SIGTERM before it is killed, unless it says otherwise.

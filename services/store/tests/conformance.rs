@@ -109,6 +109,7 @@ promises! {
         a_released_lock_is_free_at_once,
         an_expired_lock_is_free_and_epochs_rise,
         a_renewed_lock_stays,
+        a_generation_begins_without_a_leader,
         pauses_without_a_leader_are_recorded,
         at_most_64_pauses_are_kept,
         leases_are_renewed_for_the_current_session_only,

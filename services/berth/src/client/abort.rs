@@ -37,7 +37,11 @@ const STILL_STOPPING: u8 = 124;
 pub async fn execute(connection: &Connection, args: Args) -> anyhow::Result<u8> {
     let mut ids = Vec::new();
     for name in &args.jobs {
-        ids.push(resolve::job(connection, name).await?.id);
+        let found = resolve::job(connection, name).await;
+        if found.is_err() && args.jobs.len() > 1 {
+            output::note("berth: none of these jobs was aborted.".to_owned());
+        }
+        ids.push(found?.id);
     }
     let answers = join_all(ids.iter().map(|id| abort(connection, id, &args))).await;
     let mut exit = 0;

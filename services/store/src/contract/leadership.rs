@@ -8,7 +8,10 @@ use berth_domain::ids::SchedulerId;
 
 use super::Subject;
 use super::support::*;
-use crate::{LeaseRenewal, LockInfo, LockRequest, Mutation, SchedulerInfo, Store, Verdict};
+use crate::{
+    Call, LeaderGuard, LeaseRenewal, LockInfo, LockRequest, Mutation, SchedulerInfo, Store, StoreError,
+    Verdict,
+};
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(30);
@@ -63,6 +66,20 @@ pub async fn a_renewed_lock_stays(subject: &dyn Subject) {
     assert!(acquire(&store, "b", LONG).await.is_none());
     let again = acquire(&store, "a", LONG).await.expect("the owner's own lock");
     assert!(again.epoch > lock.epoch, "every acquisition raises the epoch");
+}
+
+pub async fn a_generation_begins_without_a_leader(subject: &dyn Subject) {
+    let store = subject.open().await;
+    let lock = acquire(&store, "a", LONG).await.expect("a free lock");
+    subject.restart().await;
+    let meta = reachable(async || store.meta().await).await;
+    assert_eq!((meta.lock.owner.as_str(), meta.lock.epoch), ("", lock.epoch));
+    assert!(!store.renew_lock("a", lock.epoch, LONG).await.unwrap(), "what it assigned may be lost");
+    let guard = LeaderGuard { epoch: lock.epoch, owner: "a".to_owned() };
+    let call = Call { leader: Some(guard), mutations: vec![submit(job("j"))], ..Call::default() };
+    assert!(matches!(store.commit(call).await, Err(StoreError::Fenced)));
+    let next = acquire(&store, "b", LONG).await.expect("a free lock");
+    assert!(next.epoch > lock.epoch);
 }
 
 pub async fn pauses_without_a_leader_are_recorded(subject: &dyn Subject) {
