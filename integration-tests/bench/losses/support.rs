@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use berth_domain::job::Job;
+use berth_domain::job::{Job, JobState};
 use berth_integration_tests::cluster::{Cluster, Size, id_of, job};
 use berth_integration_tests::docker::is_running;
 use berth_integration_tests::wait::until_within;
@@ -256,8 +256,9 @@ fn check(jobs: &[(Position, Job)]) {
                 job.id
             );
         }
-        // One that is seen for the first time after a gap may have been assigned in it.
-        if before.is_some_and(|before| before.attempt < job.attempt) {
+        // One that is running when it is seen again after a gap was assigned in it.
+        let is_new = before.is_some_and(|before| before.attempt < job.attempt);
+        if is_new && job.state == JobState::Assigned {
             assert!(job.attempt_epoch >= epoch, "a deposed leader assigned {} at {position:?}", job.id);
             epoch = epoch.max(job.attempt_epoch);
         }
