@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::ids::SessionId;
 use berth_domain::job::{EndReason, Job, JobState};
 use berth_store::Change;
 
@@ -12,6 +13,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     let mut epoch = 0;
     let mut executors: BTreeMap<&str, &Executor> = BTreeMap::new();
     let mut jobs: BTreeMap<&str, &Job> = BTreeMap::new();
+    let mut registered_ms: BTreeMap<&str, (Option<&SessionId>, u64)> = BTreeMap::new();
     for logged in &view.history.log {
         let mut violated = |invariant, story: String| {
             found.push(Violation { invariant, story: format!("revision {}: {story}", logged.revision) });
@@ -28,7 +30,21 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
             }
             Change::Leader { .. } | Change::JobDeleted(_) => {}
             Change::Executor(executor) => {
-                executors.insert(executor.id.as_str(), executor);
+                let id = executor.id.as_str();
+                executors.insert(id, executor);
+                let (session, since_ms) = registered_ms.get(id).copied().unwrap_or_default();
+                if executor.session.is_some() && executor.session.as_ref() != session {
+                    registered_ms.insert(id, (executor.session.as_ref(), logged.at_ms));
+                }
+                let due_ms = since_ms + view.history.lost_after_ms;
+                let is_judged = executor.state == ExecutorState::Lost && !executor.fenced;
+                if is_judged && session.is_some() && logged.at_ms > 0 && logged.at_ms < due_ms {
+                    let after_ms = logged.at_ms - since_ms;
+                    violated(
+                        Invariant::ExecutorFence,
+                        format!("{id} was judged lost {after_ms} ms after it had registered"),
+                    );
+                }
             }
             Change::Job(job) => {
                 let before = jobs.insert(job.id.as_str(), job);

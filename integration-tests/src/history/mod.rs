@@ -43,6 +43,10 @@ pub struct History {
     pub sets: Vec<Sets>,
     /// What each client that watches every job was told, until the end.
     pub watches: Vec<Vec<Told>>,
+    /// Containers on the same engines that are none of the cluster's: nothing may end them.
+    pub neighbours: Vec<Run>,
+    /// How long after its registration an executor may be judged lost at the earliest; 0 where that is not known.
+    pub lost_after_ms: u64,
     /// Calls that no replica answered, however often they were repeated.
     pub unanswered: Vec<String>,
     /// Faults have ceased, and there was time for everything to end.
@@ -56,6 +60,8 @@ pub struct Logged {
     pub generation: u64,
     /// The revision that the change made.
     pub revision: u64,
+    /// When it was made, by the true time; 0 where nobody saw that.
+    pub at_ms: u64,
     /// The change.
     pub change: Change,
 }
@@ -140,9 +146,9 @@ pub enum Invariant {
     NoOverlap,
     /// An assignment carries the epoch of the leader of its time; epochs rise.
     LeaderFence,
-    /// What an executor reports counts only while it is not lost.
+    /// What an executor reports counts only while it is not lost, which it is not before its time.
     ExecutorFence,
-    /// What starts was assigned before; what is not current any more is stopped.
+    /// What starts was assigned before; what is not current any more is stopped; what is another's is left alone.
     Authority,
     /// What an abort is answered with is the end, and nothing runs after it.
     Abort,

@@ -63,7 +63,7 @@ fn run(job: &Job, started_ms: u64, ended: Option<(u64, i32)>) -> Run {
 }
 
 fn logged(changes: Vec<Change>) -> Vec<Logged> {
-    let entry = |(index, change)| Logged { generation: 1, revision: index as u64 + 1, change };
+    let entry = |(index, change)| Logged { generation: 1, revision: index as u64 + 1, at_ms: 0, change };
     changes.into_iter().enumerate().map(entry).collect()
 }
 
@@ -104,6 +104,8 @@ fn good() -> History {
         runs: vec![run(&there, 10, Some((20, 0)))],
         sets: Vec::new(),
         watches: Vec::new(),
+        neighbours: Vec::new(),
+        lost_after_ms: 0,
         unanswered: Vec::new(),
         is_quiet: true,
     }
@@ -427,6 +429,30 @@ fn a_job_ends_as_its_command_does_unless_it_was_given_up() {
     breaks(&history, Invariant::Outcome);
     history.aborts = vec![Abort { job: "a".into(), state: None, at_ms: 1 }];
     assert_eq!(judge(&history), [], "somebody asked for it");
+}
+
+#[test]
+fn an_executor_is_not_judged_before_its_time() {
+    let lost = Executor { state: ExecutorState::Lost, session: None, ..executor("e") };
+    let mut history = good();
+    history.log.push(Logged { generation: 1, revision: 7, at_ms: 0, change: executor_is(lost) });
+    for logged in &mut history.log {
+        logged.at_ms = logged.revision * 1_000;
+    }
+    history.lost_after_ms = 5_000;
+    assert_eq!(judge(&history), [], "it registered 5 s before");
+    history.lost_after_ms = 5_001;
+    breaks(&history, Invariant::ExecutorFence);
+}
+
+#[test]
+fn what_is_another_s_is_left_alone() {
+    let mut history = good();
+    let theirs = assigned(&pending("b"), "e");
+    history.neighbours = vec![run(&theirs, 1, None)];
+    assert_eq!(judge(&history), []);
+    history.neighbours = vec![run(&theirs, 1, Some((9, 143)))];
+    breaks(&history, Invariant::Authority);
 }
 
 #[test]

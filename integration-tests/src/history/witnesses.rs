@@ -66,6 +66,10 @@ fn authority(view: &View<'_>, found: &mut Vec<Violation>) {
         Change::Job(job) => job.current_attempt().zip(job.executor.as_ref().map(ToString::to_string)),
         Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => None,
     };
+    for run in view.history.neighbours.iter().filter(|run| run.ended.is_some()) {
+        let story = format!("a container of somebody else was ended: {}", witnessed(&[run]));
+        found.push(Violation { invariant: Invariant::Authority, story });
+    }
     let logged = view.history.log.iter().chain(&view.history.tail);
     let assigned: BTreeSet<(AttemptRef, String)> = logged.filter_map(attempts).collect();
     for run in &view.history.runs {

@@ -7,7 +7,7 @@ use super::clients::Caller;
 use super::plan::{Part, Plan};
 use super::play::{LATENCY, Play};
 use super::seen::Seen;
-use super::world::{EPOCH_MS, World, at_ms};
+use super::world::{EPOCH_MS, World, at_ms, now_ms};
 use super::{Report, panics};
 use crate::history::History;
 
@@ -16,6 +16,8 @@ const QUIET_AT: Duration = Duration::from_secs(90);
 /// After the last end: whoever is away comes back, and stops what is no longer wanted; a second end of any
 /// job would follow.
 const QUIET_FOR: Duration = Duration::from_secs(30);
+/// No executor is judged lost sooner after its registration: schedulers are started with their defaults.
+const LOST_AFTER_MS: u64 = 30_000;
 /// Clients that watch.
 const WATCHES: usize = 2;
 
@@ -35,7 +37,7 @@ pub fn play(plan: &Plan) -> Report {
     let seen = Seen::default();
     let world = World::new(&mut sim, plan);
     let tapped = seen.clone();
-    world.store.set_tap(move |generation, entries| tapped.record().note(generation, entries));
+    world.store.set_tap(move |generation, entries| tapped.record().note(generation, now_ms(), entries));
     let caller = Caller { schedulers: plan.schedulers, seen: seen.clone() };
     sim.client("observer", observe(seen.clone(), plan.jobs.iter().map(|wish| wish.number).collect()));
     sim.client("client", caller.clone().submit_all(plan.seed, plan.jobs.clone()));
@@ -62,6 +64,8 @@ pub fn play(plan: &Plan) -> Report {
         sets: std::mem::take(&mut record.sets),
         watches: std::mem::take(&mut record.watches),
         runs: world.runs(end_ms),
+        neighbours: world.neighbours(end_ms),
+        lost_after_ms: LOST_AFTER_MS,
         unanswered,
         is_quiet: true,
     };

@@ -68,12 +68,12 @@ impl Seen {
 
 impl Record {
     /// Notes changes of the store.
-    pub fn note(&mut self, generation: u64, entries: Vec<(u64, Change)>) {
+    pub fn note(&mut self, generation: u64, at_ms: u64, entries: Vec<(u64, Change)>) {
         for (revision, change) in entries {
             if let Change::Job(job) = &change {
                 self.states.insert(job.id.to_string(), job.state);
             }
-            self.log.push(Logged { generation, revision, change });
+            self.log.push(Logged { generation, revision, at_ms, change });
         }
     }
 

@@ -1,16 +1,21 @@
 //! The cluster of one run: real schedulers and executors on simulated machines.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use berth_domain::ids::{ExecutorId, SchedulerId};
+use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SchedulerId};
 use berth_domain::resources::GpuDevice;
+use berth_domain::spec::Network;
 use berth_executor::clock::Clock;
 use berth_executor::disk::MemoryDisk;
 use berth_executor::host::Host;
 use berth_executor::random::SeededRandom;
-use berth_executor::runtime::{Ran, SimulatedEngine, SimulatedRuntime};
+use berth_executor::runtime::{
+    ContainerName, ContainerPlan, NO_CODE, Owner, Ran, Runtime, SimulatedEngine, SimulatedRuntime,
+    attempt_labels,
+};
 use berth_executor::{Deps as ExecutorDeps, ExecutorConfig};
 use berth_scheduler::{Deps, Replica, SchedulerConfig, SeededEntropy};
 use berth_store::Store;
@@ -28,6 +33,8 @@ use crate::failpoints::{FaultyConnect, FaultyDisk, FaultyEngine, FaultyStore, Po
 use crate::history::Run;
 
 const PORT: u16 = 50_051;
+/// What containers of others call their job.
+const NEIGHBOUR: &str = "neighbour";
 /// The wall clock at the start of a run.
 pub const EPOCH_MS: u64 = 1_700_000_000_000;
 
@@ -117,6 +124,7 @@ pub struct Site {
     pub boots: Arc<AtomicU32>,
     /// How far its clock is from the truth.
     pub skew_ms: i64,
+    has_neighbours: Arc<AtomicBool>,
 }
 
 /// Everything that faults touch.
@@ -184,8 +192,19 @@ impl World {
         schedulers.chain((0..self.executors.len()).map(Process::Executor)).collect()
     }
 
-    /// What containers did until now, by the true time.
+    /// What the cluster's containers did until now, by the true time.
     pub fn runs(&self, end_ms: u64) -> Vec<Run> {
+        self.all_runs(end_ms).into_iter().filter(|run| run.attempt.job.as_str() != NEIGHBOUR).collect()
+    }
+
+    /// What those of others on the same engines did. Whoever turns a machine off ends them, too.
+    pub fn neighbours(&self, end_ms: u64) -> Vec<Run> {
+        let is_theirs = |run: &Run| run.attempt.job.as_str() == NEIGHBOUR;
+        let is_lost = |run: &Run| run.ended.is_some_and(|(_, code)| code == NO_CODE);
+        self.all_runs(end_ms).into_iter().filter(|run| is_theirs(run) && !is_lost(run)).collect()
+    }
+
+    fn all_runs(&self, end_ms: u64) -> Vec<Run> {
         let mut all = Vec::new();
         for (index, site) in self.sites.iter().enumerate() {
             let truly = |ms: u64| ms.saturating_add_signed(-site.skew_ms);
@@ -208,12 +227,14 @@ struct Parts {
     quirks: Quirks,
     disk: Arc<MemoryDisk>,
     boots: Arc<AtomicU32>,
+    has_neighbours: Arc<AtomicBool>,
 }
 
 impl Site {
     fn new(machine: &Machine) -> Self {
         Self {
             engine: SimulatedEngine::default(),
+            has_neighbours: Arc::default(),
             quirks: Quirks::default(),
             disk: Arc::new(MemoryDisk::new(Arc::new(SkewedClock(machine.skew_ms)))),
             boots: Arc::default(),
@@ -227,7 +248,31 @@ impl Site {
             quirks: self.quirks.clone(),
             disk: self.disk.clone(),
             boots: self.boots.clone(),
+            has_neighbours: self.has_neighbours.clone(),
         }
+    }
+}
+
+/// Starts containers of another cluster that has an executor of the same name, and of another executor of
+/// this cluster.
+async fn settle_neighbours(runtime: &dyn Runtime, executor: &str) {
+    for (cluster, owner) in [("other", executor), ("sim", "another-executor")] {
+        let owner = Owner { cluster: cluster.to_owned(), executor: owner.to_owned() };
+        let attempt = AttemptRef { job: JobId::trusted(NEIGHBOUR), number: 1, epoch: 1 };
+        let plan = ContainerPlan {
+            name: ContainerName::new(&owner, &attempt),
+            image: "job".to_owned(),
+            command: vec!["sleep".to_owned(), "100000".to_owned()],
+            env: BTreeMap::new(),
+            working_dir: String::new(),
+            labels: attempt_labels(&owner, &attempt, "", "boot"),
+            cpu_millis: 1,
+            memory_bytes: 1,
+            gpus: Vec::new(),
+            network: Network::None,
+        };
+        runtime.create(&plan).await.expect("nothing is wrong with it yet");
+        runtime.start(&plan.name).await.expect("nothing is wrong with it yet");
     }
 }
 
@@ -275,6 +320,9 @@ async fn executor(
         gpus: (0..count).map(device).collect(),
     };
     let runtime = SimulatedRuntime::new(parts.engine, clock.clone(), Duration::from_millis(5));
+    if !parts.has_neighbours.swap(true, Ordering::SeqCst) {
+        settle_neighbours(&runtime, &name).await;
+    }
     let runtime = QuirkyRuntime { inner: runtime, quirks: parts.quirks };
     let points = lives.points.clone();
     let deps = ExecutorDeps {

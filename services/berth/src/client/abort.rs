@@ -39,7 +39,7 @@ pub async fn execute(connection: &Connection, args: Args) -> anyhow::Result<u8> 
     for name in &args.jobs {
         let found = resolve::job(connection, name).await;
         if found.is_err() && args.jobs.len() > 1 {
-            output::note("berth: none of these jobs was aborted.".to_owned());
+            output::note("berth: none of these jobs was aborted.");
         }
         ids.push(found?.id);
     }

@@ -5,7 +5,7 @@ mod simulated;
 mod types;
 
 pub use docker::{BridgeFacts, DockerRuntime, DockerSettings, EngineFacts, probe_docker};
-pub use simulated::{Ran, SimulatedEngine, SimulatedRuntime};
+pub use simulated::{NO_CODE, Ran, SimulatedEngine, SimulatedRuntime};
 pub use types::*;
 
 use async_trait::async_trait;

@@ -33,6 +33,8 @@ struct Process {
     ends_ms: u64,
     exit_code: i32,
     ignores_term: bool,
+    /// It went down with its machine: its exit code means nothing.
+    is_lost: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -50,9 +52,13 @@ pub struct Ran {
     pub attempt: AttemptRef,
     /// When it started.
     pub started_ms: u64,
-    /// When it ended, and with which code; `None` while it runs.
+    /// When it ended, and with which code; `None` while it runs. The code is `NO_CODE` where it went down with
+    /// its machine, whatever the engine says of it.
     pub ended: Option<(u64, i32)>,
 }
+
+/// The exit code of a process that never exited.
+pub const NO_CODE: i32 = i32::MIN;
 
 #[derive(Debug, Default)]
 struct Engine {
@@ -88,6 +94,7 @@ impl SimulatedEngine {
             if let Some(process) = container.process.as_mut().filter(|process| process.ends_ms > now_ms) {
                 process.ends_ms = now_ms;
                 process.exit_code = exit_code;
+                process.is_lost = true;
             }
         }
         self.changed.notify_waiters();
@@ -126,7 +133,8 @@ impl Container {
 
     fn ran(&self, now_ms: u64) -> Option<Ran> {
         let process = self.process.as_ref()?;
-        let ended = (process.ends_ms <= now_ms).then_some((process.ends_ms, process.exit_code));
+        let code = if process.is_lost { NO_CODE } else { process.exit_code };
+        let ended = (process.ends_ms <= now_ms).then_some((process.ends_ms, code));
         Some(Ran { attempt: self.attempt.clone(), started_ms: process.started_ms, ended })
     }
 
@@ -269,6 +277,7 @@ impl Runtime for SimulatedRuntime {
             ends_ms: now_ms.saturating_add(crate::clock::millis(behaviour.runs)),
             exit_code: behaviour.exit_code,
             ignores_term: behaviour.ignores_term,
+            is_lost: false,
         });
         *state.starts.entry(name.to_string()).or_default() += 1;
         Ok(())
