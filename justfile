@@ -73,6 +73,10 @@ failover *args:
 sim *args:
     @./run sim "$@"
 
+# Put bugs into a copy of the sources, and look whether the simulation finds each
+mutants *args:
+    @./run mutants "$@"
+
 # Restart every replica and executor in turn while clients work
 rolling:
     @./run rolling

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use berth_integration_tests::simulation::{Part, Plan, Report, play, shortened};
@@ -25,6 +25,8 @@ struct Wanted {
     trace: Option<String>,
     /// A failing seed is told as it is.
     is_plain: bool,
+    /// The first failing seed is enough.
+    is_first: bool,
 }
 
 #[derive(Debug, Default)]
@@ -43,14 +45,14 @@ struct Totals {
 
 fn main() -> ExitCode {
     let Some(wanted) = wanted(std::env::args().skip(1)) else {
-        eprintln!("usage: sim [--seeds A-B | --seed N [--only PART,...] [--trace FILE]] [--plain]");
+        eprintln!("usage: sim [--seeds A-B | --seed N [--only PART,...] [--trace FILE]] [--plain] [--first]");
         return ExitCode::from(2);
     };
     let began = Instant::now();
     let totals = play_all(&wanted);
-    let ok = totals.violations.is_empty();
+    let ok = !totals.has_failed();
     for (seed, violations) in totals.violations.iter().take(STORIES) {
-        let story = if wanted.is_plain { None } else { shortened(&plan(*seed, &wanted)) };
+        let story = if wanted.is_plain || wanted.is_first { None } else { shortened(&plan(*seed, &wanted)) };
         match story {
             Some(story) => println!("{story}"),
             None => println!("seed {seed}:\n  {}\n  again: ./run sim --seed {seed}", violations.join("\n  ")),
@@ -87,11 +89,12 @@ fn main() -> ExitCode {
 }
 
 fn wanted(mut arguments: impl Iterator<Item = String>) -> Option<Wanted> {
-    let mut wanted = Wanted { seeds: SEEDS, only: None, trace: None, is_plain: false };
+    let mut wanted = Wanted { seeds: SEEDS, only: None, trace: None, is_plain: false, is_first: false };
     let mut is_single = false;
     while let Some(option) = arguments.next() {
         match option.as_str() {
             "--plain" => wanted.is_plain = true,
+            "--first" => wanted.is_first = true,
             "--seeds" => wanted.seeds = seeds(&arguments.next()?)?,
             "--seed" => {
                 let seed = arguments.next()?.parse().ok()?;
@@ -128,7 +131,7 @@ fn play_all(wanted: &Wanted) -> Totals {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed > wanted.seeds.1 {
+                    if seed > wanted.seeds.1 || (wanted.is_first && totals_of(&totals).has_failed()) {
                         return;
                     }
                     let report = play(&plan(seed, wanted));
@@ -137,7 +140,7 @@ fn play_all(wanted: &Wanted) -> Totals {
                     {
                         eprintln!("sim: {file} cannot be written: {error}");
                     }
-                    let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut totals = totals_of(&totals);
                     totals.add(seed, &report);
                     if totals.seeds.is_multiple_of(PROGRESS) {
                         println!("{} seeds played, {} failed", totals.seeds, totals.violations.len());
@@ -149,7 +152,15 @@ fn play_all(wanted: &Wanted) -> Totals {
     totals.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn totals_of(totals: &Mutex<Totals>) -> MutexGuard<'_, Totals> {
+    totals.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Totals {
+    fn has_failed(&self) -> bool {
+        !self.violations.is_empty()
+    }
+
     fn add(&mut self, seed: u64, report: &Report) {
         self.seeds += 1;
         self.commits += report.history.log.len() + report.history.tail.len();

@@ -12,6 +12,7 @@ pub mod failpoints;
 pub mod history;
 pub mod http;
 pub mod load;
+pub mod mutants;
 pub mod process;
 pub mod recipe;
 pub mod redis;

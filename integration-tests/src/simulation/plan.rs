@@ -14,6 +14,9 @@ use rand::{Rng, SeedableRng};
 
 use super::fault::{self, Fault, Kind};
 
+/// Sets the draws of long jobs apart from all others.
+const LENGTHS: u64 = 0x6c65_6e67_7468_656e;
+
 /// A run, before it is played.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -157,7 +160,8 @@ impl Plan {
         };
         let gap_ms = *[50, 400, 1_000].choose(&mut rng).expect("there is a choice");
         let count = rng.random_range(8..28);
-        let jobs = (0..count).map(|number| wish(&mut rng, number, &mix, gap_ms)).collect();
+        let mut jobs: Vec<Wish> = (0..count).map(|number| wish(&mut rng, number, &mix, gap_ms)).collect();
+        lengthen(&mut StdRng::seed_from_u64(seed.rotate_left(17) ^ LENGTHS), &mut jobs);
         let faults = fault::drawn(&mut rng, schedulers, executors);
         let rounds = if rng.random_bool(0.5) { rng.random_range(1..3) } else { 0 };
         let rounds = (0..rounds).map(|number| round(&mut rng, number, executors)).collect();
@@ -253,6 +257,19 @@ fn wish(rng: &mut StdRng, number: usize, mix: &Mix, gap_ms: u64) -> Wish {
         }
     }
     wish
+}
+
+/// Makes some jobs run for longer than an executor is waited for: they still run when it is judged lost, or
+/// comes back.
+fn lengthen(rng: &mut StdRng, jobs: &mut [Wish]) {
+    if !rng.random_bool(0.2) {
+        return;
+    }
+    for wish in jobs.iter_mut().filter(|wish| wish.abort_after.is_none() && wish.run_timeout.is_none()) {
+        if wish.command.starts_with("sleep") && rng.random_bool(0.2) {
+            wish.command = format!("sleep {}", rng.random_range(40..100));
+        }
+    }
 }
 
 /// Gives a job limits and a place in the queue.

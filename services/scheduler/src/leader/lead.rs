@@ -76,15 +76,21 @@ pub async fn commit_fenced(context: &Context, term: &Term, mutations: Vec<Mutati
         tokio::time::sleep(RETRY_WAIT).await;
         return;
     }
-    let generation = Some(context.with_image(|image| image.position.generation));
+    let decided_at = context.with_image(|image| image.position);
     let count = mutations.len();
-    let call = Call { leader: Some(term.guard.clone()), generation, mutations };
+    let call = Call { leader: Some(term.guard.clone()), generation: Some(decided_at.generation), mutations };
     match context.commit(call).await {
         Ok(committed) => {
             let conflicts = committed.verdicts.iter().filter(|v| matches!(v, Verdict::Conflict(_))).count();
             tracing::debug!(count, conflicts, revision = committed.position.revision, "leader committed");
             if !reached(context, committed.position, CATCH_UP).await {
                 reload(context).await;
+            } else if conflicts == count && context.with_image(|image| image.position) == decided_at {
+                // The store contradicts the image, and nothing in the log explains it: the same would be
+                // decided, and refused, for ever.
+                tracing::warn!(count, "the store refuses what its log allows; reading everything again");
+                reload(context).await;
+                tokio::time::sleep(RETRY_WAIT).await;
             }
         }
         Err(StoreError::Fenced) => {

@@ -1,0 +1,216 @@
+//! Puts bugs into a copy of the sources and looks whether the history checker finds each of them over the
+//! simulation. Ends with one line of JSON.
+#![allow(clippy::expect_used, reason = "a gate ends when its ground gives way")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use berth_integration_tests::mutants::{MUTANTS, VARIABLE, copy_plain, plant};
+use berth_integration_tests::tools::root;
+use serde_json::{Value, json};
+
+/// The most seeds that a bug is given to show itself.
+const SEEDS: u64 = 2_000;
+/// Seeds that the sources without a bug must pass.
+const CLEAN_SEEDS: u64 = 100;
+
+/// How long the seeds of one bug may take.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// What is asked for.
+struct Wanted {
+    seeds: u64,
+    only: Option<String>,
+    patches: Option<PathBuf>,
+}
+
+/// What became of one bug.
+struct Outcome {
+    name: String,
+    /// By which promise it was found, and after how many seeds.
+    caught: Option<(String, u64)>,
+    /// Why it was not.
+    why: String,
+}
+
+fn main() -> ExitCode {
+    let Some(wanted) = wanted(std::env::args().skip(1)) else {
+        eprintln!("usage: mutants [--seeds N] [--only NAME] [--dir PATCHES]");
+        return ExitCode::from(2);
+    };
+    let began = Instant::now();
+    let work = root().join("target/mutants");
+    let mut outcomes = Vec::new();
+    match planted(&work, &wanted) {
+        Ok(found) => outcomes.extend(found),
+        Err(why) => {
+            eprintln!("mutants: {why}");
+            return ExitCode::from(3);
+        }
+    }
+    if let Some(folder) = &wanted.patches {
+        match patched(&work, folder, &wanted) {
+            Ok(found) => outcomes.extend(found),
+            Err(why) => {
+                eprintln!("mutants: {}: {why}", folder.display());
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let caught = outcomes.iter().filter(|outcome| outcome.caught.is_some()).count();
+    let missed: Vec<&str> = outcomes.iter().filter(|o| o.caught.is_none()).map(|o| o.name.as_str()).collect();
+    println!("{caught} of {} caught", outcomes.len());
+    let ok = missed.is_empty();
+    let each = |o: &Outcome| {
+        let (invariant, seeds) = o.caught.clone().unwrap_or_default();
+        json!({ "name": o.name, "caughtBy": invariant, "seeds": seeds, "why": o.why })
+    };
+    let line = json!({ "recipe": "mutants", "ok": ok, "seed": 0, "seconds": began.elapsed().as_secs(),
+        "total": outcomes.len(), "caught": caught, "missed": missed,
+        "mutants": outcomes.iter().map(each).collect::<Vec<_>>() });
+    println!("{line}");
+    ExitCode::from(u8::from(!ok))
+}
+
+fn wanted(mut arguments: impl Iterator<Item = String>) -> Option<Wanted> {
+    let mut wanted = Wanted { seeds: SEEDS, only: None, patches: None };
+    while let Some(option) = arguments.next() {
+        let value = arguments.next()?;
+        match option.as_str() {
+            "--seeds" => wanted.seeds = value.parse().ok().filter(|seeds| *seeds > 0)?,
+            "--only" => wanted.only = Some(value),
+            "--dir" => wanted.patches = Some(PathBuf::from(value)),
+            _ => return None,
+        }
+    }
+    Some(wanted)
+}
+
+/// The bugs of the list: one program has all of them, and one is switched on at a time.
+fn planted(work: &Path, wanted: &Wanted) -> Result<Vec<Outcome>, String> {
+    let tree = work.join("planted");
+    plant(root(), &tree)?;
+    let program = built(&tree, work)?;
+    let clean = play(&program, None, CLEAN_SEEDS)?;
+    if clean["ok"] != true {
+        return Err(format!("without any bug the simulation fails: {}", clean["violations"][0]));
+    }
+    println!("without a bug: {CLEAN_SEEDS} seeds pass");
+    let is_wanted = |name: &str| wanted.only.as_ref().is_none_or(|only| only == name);
+    let chosen = MUTANTS.iter().filter(|mutant| is_wanted(mutant.name));
+    let outcomes = chosen.map(|mutant| {
+        let outcome = judged(mutant.name, play(&program, Some(mutant.name), wanted.seeds));
+        tell(&outcome, mutant.about);
+        outcome
+    });
+    Ok(outcomes.collect())
+}
+
+/// Bugs that come as patches: each is built by itself.
+fn patched(work: &Path, folder: &Path, wanted: &Wanted) -> Result<Vec<Outcome>, String> {
+    let folder = folder.canonicalize().map_err(|error| error.to_string())?;
+    let entries = std::fs::read_dir(&folder).map_err(|error| error.to_string())?;
+    let mut patches: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
+    patches.sort();
+    let tree = work.join("patched");
+    let mut outcomes = Vec::new();
+    for patch in patches {
+        let name = patch.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        copy_plain(root(), &tree).map_err(|error| error.to_string())?;
+        let played = apply(&tree, &patch)
+            .and_then(|()| built(&tree, work))
+            .and_then(|program| play(&program, None, wanted.seeds));
+        let outcome = judged(&name, played);
+        tell(&outcome, &patch.display().to_string());
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
+}
+
+fn apply(tree: &Path, patch: &Path) -> Result<(), String> {
+    let applied = Command::new("git")
+        .args(["apply", "--whitespace=nowarn", "-p1"])
+        .arg(patch)
+        .current_dir(tree)
+        // The copy lies in another repository, which is none of its business.
+        .env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap_or(tree))
+        .output()
+        .map_err(|error| format!("git: {error}"))?;
+    if applied.status.success() {
+        Ok(())
+    } else {
+        Err(format!("does not apply: {}", String::from_utf8_lossy(&applied.stderr).trim()))
+    }
+}
+
+/// Builds the simulation of a tree.
+fn built(tree: &Path, work: &Path) -> Result<PathBuf, String> {
+    let target = work.join("build");
+    let built = Command::new("cargo")
+        .args(["build", "--quiet", "--release", "-p", "berth-integration-tests", "--bin", "sim"])
+        .current_dir(tree)
+        .env("CARGO_TARGET_DIR", &target)
+        .stdout(Stdio::null())
+        .output()
+        .map_err(|error| format!("cargo: {error}"))?;
+    if !built.status.success() {
+        let says = String::from_utf8_lossy(&built.stderr).into_owned();
+        let errors: Vec<&str> = says.lines().filter(|line| line.starts_with("error")).take(3).collect();
+        return Err(format!("does not build: {}", errors.join("; ")));
+    }
+    Ok(target.join("release/sim"))
+}
+
+/// Plays seeds until one fails; gives the closing line.
+fn play(program: &Path, mutant: Option<&str>, seeds: u64) -> Result<Value, String> {
+    let mut command = Command::new(program);
+    command.args(["--first", "--seeds", &format!("0-{}", seeds - 1)]);
+    command.env_remove(VARIABLE).envs(mutant.map(|name| (VARIABLE, name)));
+    let mut child =
+        command.stderr(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
+    let mut stdout = child.stdout.take().ok_or("no output")?;
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stdout, &mut text).map(|_| text)
+    });
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+            break status;
+        }
+        if began.elapsed() > LIMIT {
+            child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
+            return Err(format!("no end after {} s", LIMIT.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let text = reader.join().map_err(|_| "its output was not read")?.map_err(|error| error.to_string())?;
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).map_err(|_| format!("the simulation itself broke: {status}"))
+}
+
+fn judged(name: &str, played: Result<Value, String>) -> Outcome {
+    let (caught, why) = match played {
+        Err(why) => (None, why),
+        Ok(line) if line["ok"] == true => (None, format!("{} seeds passed", line["seeds"])),
+        Ok(line) => {
+            let story = line["violations"][0]["story"].as_str().unwrap_or_default();
+            let seeds = line["seeds"].as_u64().unwrap_or_default();
+            (Some((story.split(':').next().unwrap_or_default().to_owned(), seeds)), story.to_owned())
+        }
+    };
+    // A panic is no word of the checker.
+    let caught = caught.filter(|(invariant, _)| !invariant.contains(' '));
+    Outcome { name: name.to_owned(), caught, why }
+}
+
+fn tell(outcome: &Outcome, about: &str) {
+    match &outcome.caught {
+        Some((invariant, seeds)) => {
+            println!("caught  {:<36} {invariant} after {seeds} seeds: {about}", outcome.name);
+        }
+        None => println!("MISSED  {:<36} {about}: {}", outcome.name, outcome.why),
+    }
+}
