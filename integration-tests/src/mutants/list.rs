@@ -141,8 +141,8 @@ pub const MUTANTS: &[Mutant] = &[
         about: "the lock and leases last longer where the store's clock is set back",
         edits: &[edit(
             TIME,
-            "(clock_ms + self.ahead_ms.saturating_sub(caught_up_ms)).max(self.told_ms)",
-            "clock_ms + (caught_up_ms - caught_up_ms)",
+            "let was_set = clock_ms < self.clock_ms || clock_ms - self.clock_ms > STEP_MS;",
+            "if MUTANT {\n            return Self { told_ms: clock_ms, ..Self::default() };\n        }\n        let was_set = clock_ms < self.clock_ms || clock_ms - self.clock_ms > STEP_MS;",
         )],
     },
     Mutant {
@@ -409,7 +409,7 @@ pub const MUTANTS: &[Mutant] = &[
         about: "a stop whose answer was lost is told as the job's own end",
         edits: &[edit(
             ENDING,
-            "facts.stop.or(facts.asked.filter(|_| SIGNAL_CODES.contains(&code)))",
+            "facts.stop.or(facts.asked.filter(|asked| was_stopped(facts, asked)))",
             "facts.stop",
         )],
     },

@@ -33,8 +33,7 @@ pub async fn follow(context: Arc<Context>, stop: CancellationToken) {
 
 async fn follow_for_ever(context: &Context) {
     loop {
-        follow_to_gap(context).await;
-        let before = *context.applied.borrow();
+        let before = follow_to_gap(context).await;
         while let Err(error) = load(context).await {
             tracing::warn!(%error, "cluster image could not be loaded");
             tokio::time::sleep(RETRY_WAIT).await;
@@ -46,8 +45,8 @@ async fn follow_for_ever(context: &Context) {
     }
 }
 
-/// Follows the log from the image's position until changes were missed.
-async fn follow_to_gap(context: &Context) {
+/// Follows the log from the image's position until changes were missed; gives where that was.
+async fn follow_to_gap(context: &Context) -> Position {
     loop {
         // A load may have moved the image on.
         let position = *context.applied.borrow();
@@ -63,7 +62,7 @@ async fn follow_to_gap(context: &Context) {
                     revision = position.revision,
                     "change log has a gap; reading everything again"
                 );
-                return;
+                return position;
             }
             Err(error) => {
                 tracing::warn!(%error, "change log could not be read");

@@ -198,7 +198,8 @@ async fn time_goes_on_where_the_clock_of_redis_was_set_back() {
     // As if the clock had been an hour ahead until now.
     let ahead = before + 3_600_000;
     let meta_key = format!("{{{}}}:meta", berth_store::redis::RedisConfig::default().cluster);
-    server.raw(&["HSET", &meta_key, "told_ms", &ahead.to_string()]).await;
+    let ahead_ms = ahead.to_string();
+    server.raw(&["HSET", &meta_key, "told_ms", &ahead_ms, "clock_ms", &ahead_ms]).await;
     let request = |owner: &str| berth_store::LockRequest {
         owner: owner.to_owned(),
         scheduler_id: owner.to_owned(),

@@ -11,6 +11,8 @@ use crate::runtime::Inspected;
 pub(super) const ENGINE_CODES: [i32; 3] = [137, 143, 255];
 /// Exit codes of a process that was ended by SIGKILL or SIGTERM.
 const SIGNAL_CODES: [i32; 2] = [137, 143];
+/// How long after its SIGKILL was due a stop may still end a process.
+const KILL_WAIT_MS: u64 = 30_000;
 /// SIGKILL, as the kernel sends it for lack of memory.
 const OUT_OF_MEMORY_CODE: i32 = 137;
 
@@ -43,7 +45,7 @@ pub(super) fn conclude(facts: &Facts) -> (EndCause, String) {
         return (EndCause::ExecutorFault, message.to_owned());
     }
     // What ends by a signal, and may have been sent one, was stopped by it; any other end is its own.
-    let stop = facts.stop.or(facts.asked.filter(|_| SIGNAL_CODES.contains(&code)));
+    let stop = facts.stop.or(facts.asked.filter(|asked| was_stopped(facts, asked)));
     if stop.is_some() && facts.fenced {
         let message = "Stopped by its executor, which had been out of touch for longer than its lease.";
         return (EndCause::ExecutorFault, message.to_owned());
@@ -57,6 +59,13 @@ pub(super) fn conclude(facts: &Facts) -> (EndCause, String) {
         }
         None => by_itself(facts),
     }
+}
+
+/// Says whether a stop that may have arrived explains the end: by a signal, within its time, and not for lack of
+/// memory.
+fn was_stopped(facts: &Facts, asked: &Stop) -> bool {
+    let in_time = facts.seen.finished_ms.is_none_or(|at_ms| at_ms <= asked.kill_at_ms + KILL_WAIT_MS);
+    SIGNAL_CODES.contains(&facts.seen.exit_code) && in_time && !facts.seen.oom_killed
 }
 
 fn by_itself(facts: &Facts) -> (EndCause, String) {
@@ -154,8 +163,15 @@ mod tests {
 
     #[test]
     fn a_stop_that_may_have_arrived_explains_the_end_by_a_signal_alone() {
-        let stop = Stop { cause: StopCause::Abort, kill_at_ms: 0, killed: false };
+        let stop = Stop { cause: StopCause::Abort, kill_at_ms: 8_500, killed: false };
         let asked = |code| Facts { asked: Some(stop), ..facts(code) };
+        let long_ago = Stop { kill_at_ms: 0, ..stop };
+        let mut later = Facts { asked: Some(long_ago), ..facts(143) };
+        later.seen.finished_ms = Some(60_000);
+        assert_eq!(conclude(&later).0, EndCause::Exited { code: 143, oom: false }, "it ran on for long");
+        let mut starved = asked(137);
+        starved.seen.oom_killed = true;
+        assert_eq!(conclude(&starved).0, EndCause::Exited { code: 137, oom: true });
         assert_eq!(conclude(&asked(143)).0, EndCause::Aborted { code: Some(143) });
         assert_eq!(conclude(&asked(3)).0, EndCause::Exited { code: 3, oom: false });
         assert_eq!(conclude(&asked(0)).0, EndCause::Exited { code: 0, oom: false });

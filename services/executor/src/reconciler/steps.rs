@@ -279,14 +279,19 @@ impl Steps {
         let age_ms = task.started_ms.map_or(DEAF_MS, |at| self.parts.clock.wall_ms().saturating_sub(at));
         let deaf_ms = DEAF_MS.saturating_sub(age_ms).min(grace_ms / 2);
         tokio::time::sleep(Duration::from_millis(deaf_ms)).await;
-        let delivered = self.deliver(task, Signal::Term).await;
+        let name = self.surroundings.name(&task.attempt);
+        let delivered = self.parts.runtime.signal(&name, Signal::Term).await;
         // The grace begins with the signal, however long the engine took over it.
         let kill_at_ms = self.parts.clock.wall_ms().saturating_add(grace_ms - deaf_ms);
         let stop = Stop { cause, kill_at_ms, killed: false };
         match delivered {
-            Ok(()) => {}
-            Err(Outcome::Broken { refused: false, message }) => return Outcome::Unsure { stop, message },
-            Err(outcome) => return outcome,
+            Ok(Delivery::Sent) => {}
+            Ok(Delivery::NotRunning) => return self.look(task).await,
+            // Asked, and not answered: it may have arrived.
+            Err(error @ EngineError::Unavailable(_)) => {
+                return Outcome::Unsure { stop, message: error.to_string() };
+            }
+            Err(error @ (EngineError::Unreachable(_) | EngineError::Failed(_))) => return broken(&error),
         }
         // A process that comes after this one must know why it ended, and that it was asked to.
         let stopping = Stopping { attempt: task.attempt.clone(), stop, fenced: task.fenced };

@@ -65,7 +65,7 @@ fn poll_wait(context: &Context) -> Duration {
     base.mul_f64(0.8 + 0.4 * share)
 }
 
-/// Waits until the log says that the lock was released.
+/// Waits until the lock may be free, as far as the log tells.
 async fn released(feed: &mut broadcast::Receiver<FeedEvent>) {
     loop {
         match feed.recv().await {
@@ -75,7 +75,9 @@ async fn released(feed: &mut broadcast::Receiver<FeedEvent>) {
                     return;
                 }
             }
-            Ok(FeedEvent::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            // A new generation begins without a leader.
+            Ok(FeedEvent::Resync) => return,
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }

@@ -246,12 +246,14 @@ impl Store for EmbeddedStore {
     }
 
     async fn announce_scheduler(&self, scheduler: &SchedulerInfo, ttl: Duration) -> Result<u64, StoreError> {
-        self.schedulers.lock().unwrap_or_else(PoisonError::into_inner).announce(scheduler, ttl, clock_ms());
-        self.shared.with(|view| view.head.time.at(clock_ms()))
+        let now_ms = self.shared.with(|view| view.head.time.at(clock_ms()))?;
+        self.schedulers.lock().unwrap_or_else(PoisonError::into_inner).announce(scheduler, ttl, now_ms);
+        Ok(now_ms)
     }
 
     async fn schedulers(&self) -> Result<Vec<SchedulerInfo>, StoreError> {
-        Ok(self.schedulers.lock().unwrap_or_else(PoisonError::into_inner).alive(clock_ms()))
+        let now_ms = self.shared.with(|view| view.head.time.at(clock_ms()))?;
+        Ok(self.schedulers.lock().unwrap_or_else(PoisonError::into_inner).alive(now_ms))
     }
 
     async fn close(&self) {

@@ -116,6 +116,7 @@ pub(crate) fn encode_head(head: &Head) -> Vec<u8> {
         told_ms: head.time.told_ms,
         ahead_ms: head.time.ahead_ms,
         ahead_since_ms: head.time.since_ms,
+        clock_ms: head.time.clock_ms,
     }
     .encode_to_vec()
 }
@@ -126,7 +127,12 @@ pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, StoreError> {
     let lock = head.lock.ok_or_else(|| absent("lock"))?;
     let counts = head.counts.into_iter().map(|(state, count)| Ok((state_from_record(state)?, count)));
     Ok(Head {
-        time: Time { told_ms: head.told_ms, ahead_ms: head.ahead_ms, since_ms: head.ahead_since_ms },
+        time: Time {
+            told_ms: head.told_ms,
+            clock_ms: head.clock_ms,
+            ahead_ms: head.ahead_ms,
+            since_ms: head.ahead_since_ms,
+        },
         generation: head.generation,
         generation_since_ms: head.generation_since_ms,
         revision: head.revision,

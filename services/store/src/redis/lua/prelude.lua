@@ -9,13 +9,11 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
-local now, clock_ms, told = read_time(meta_key)
-if now < told then
-  -- The server's clock was set back, or it is another server's.
-  redis.call('HSET', meta_key, 'ahead_ms', text(told - clock_ms), 'ahead_since', text(clock_ms))
-  now = told
+local now, clock_ms, ahead = read_time(meta_key)
+redis.call('HSET', meta_key, 'told_ms', text(now), 'clock_ms', text(clock_ms))
+if ahead then
+  redis.call('HSET', meta_key, 'ahead_ms', text(ahead), 'ahead_since', text(clock_ms))
 end
-redis.call('HSET', meta_key, 'told_ms', text(now))
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 
 -- The cluster's counters, or an error reply if the server is not the one that was adopted.

@@ -1,6 +1,5 @@
 -- Lists the replicas whose announcement has not expired: heartbeat, record, and so on.
-local time, _, told = read_time(ARGV[1] .. 'meta')
-local now = math.max(time, told)
+local now = read_time(ARGV[1] .. 'meta')
 local all = redis.call('HGETALL', ARGV[1] .. 'schedulers')
 local alive = {}
 for at = 2, #all, 2 do
