@@ -26,7 +26,7 @@ pub struct Plan {
     pub schedulers: usize,
     /// The executors' machines.
     pub machines: Vec<Machine>,
-    /// How far the store's clock is kept back in its log.
+    /// How long the store keeps a change in its log.
     pub log_age: Duration,
     /// What clients want, in the order of their submits.
     pub jobs: Vec<Wish>,
