@@ -77,6 +77,14 @@ sim *args:
 mutants *args:
     @./run mutants "$@"
 
+# Break a running cluster of real processes for so many minutes, and judge what became of it
+chaos *args:
+    @./run chaos "$@"
+
+# Judge histories that stand in files
+history-check *args:
+    @./run history-check "$@"
+
 # Restart every replica and executor in turn while clients work
 rolling:
     @./run rolling

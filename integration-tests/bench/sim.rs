@@ -2,12 +2,14 @@
 //! goes. Ends with one line of JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::ExitCode;
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use berth_integration_tests::simulation::{Part, Plan, Report, play, shortened};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// The seeds that are played unless others are asked for.
@@ -29,11 +31,26 @@ struct Wanted {
     is_first: bool,
 }
 
+/// Makes a process one that plays the seeds it is told, and tells what became of each.
+const WORKER: &str = "--worker";
+
+/// What became of a seed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Played {
+    commits: usize,
+    faults: BTreeMap<String, usize>,
+    leader_losses: usize,
+    executor_losses: usize,
+    lost_tail: usize,
+    violations: Vec<String>,
+    hash: String,
+}
+
 #[derive(Debug, Default)]
 struct Totals {
     seeds: u64,
     commits: usize,
-    faults: BTreeMap<&'static str, usize>,
+    faults: BTreeMap<String, usize>,
     leader_losses: usize,
     executor_losses: usize,
     lost_tail: usize,
@@ -44,6 +61,9 @@ struct Totals {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|argument| argument == WORKER) {
+        return work();
+    }
     let Some(wanted) = wanted(std::env::args().skip(1)) else {
         eprintln!("usage: sim [--seeds A-B | --seed N [--only PART,...] [--trace FILE]] [--plain] [--first]");
         return ExitCode::from(2);
@@ -123,33 +143,89 @@ fn seeds(text: &str) -> Option<(u64, u64)> {
 }
 
 /// Plays the seeds on as many threads as there are cores: a run keeps to its own.
+/// Plays seeds in several processes, since in one no two may be played at the same time; a single one here.
 fn play_all(wanted: &Wanted) -> Totals {
     let (next, totals) = (AtomicU64::new(wanted.seeds.0), Mutex::new(Totals::default()));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    if wanted.seeds.0 == wanted.seeds.1 {
+        totals_of(&totals).add(wanted.seeds.0, play_here(wanted));
+        return totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..count {
             scope.spawn(|| {
+                let mut worker = Worker::start();
                 loop {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
                     if seed > wanted.seeds.1 || (wanted.is_first && totals_of(&totals).has_failed()) {
                         return;
                     }
-                    let report = play(&plan(seed, wanted));
-                    if let Some(file) = &wanted.trace
-                        && let Err(error) = std::fs::write(file, report.trace())
-                    {
-                        eprintln!("sim: {file} cannot be written: {error}");
+                    let played =
+                        worker.as_mut().map_err(|error| error.to_string()).and_then(|w| w.play(seed));
+                    if played.is_err() {
+                        worker = Worker::start();
                     }
-                    let mut totals = totals_of(&totals);
-                    totals.add(seed, &report);
-                    if totals.seeds.is_multiple_of(PROGRESS) {
-                        println!("{} seeds played, {} failed", totals.seeds, totals.violations.len());
-                    }
+                    totals_of(&totals).add(seed, played.unwrap_or_else(Played::broken));
                 }
             });
         }
     });
     totals.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn play_here(wanted: &Wanted) -> Played {
+    let report = play(&plan(wanted.seeds.0, wanted));
+    if let Some(file) = &wanted.trace
+        && let Err(error) = std::fs::write(file, report.trace())
+    {
+        eprintln!("sim: {file} cannot be written: {error}");
+    }
+    Played::of(&report)
+}
+
+/// A process that plays.
+struct Worker {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start() -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.arg(WORKER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let answers = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok(Self { child, answers: BufReader::new(answers) })
+    }
+
+    fn play(&mut self, seed: u64) -> Result<Played, String> {
+        let mut line = String::new();
+        let mut ask = || {
+            writeln!(self.child.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?, "{seed}")?;
+            self.answers.read_line(&mut line)
+        };
+        ask().map_err(|error| error.to_string())?;
+        serde_json::from_str(&line).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Without anything to read it ends.
+        drop(self.child.stdin.take());
+        // One that was killed has ended, too.
+        let _ = self.child.wait();
+    }
+}
+
+/// Plays seeds as they are told, one a line, and tells what became of each in a line.
+fn work() -> ExitCode {
+    for line in io::stdin().lines() {
+        let Some(seed) = line.ok().and_then(|line| line.parse().ok()) else { return ExitCode::from(2) };
+        let played = Played::of(&play(&Plan::drawn(seed)));
+        let Ok(text) = serde_json::to_string(&played) else { return ExitCode::from(1) };
+        println!("{text}");
+    }
+    ExitCode::SUCCESS
 }
 
 fn totals_of(totals: &Mutex<Totals>) -> MutexGuard<'_, Totals> {
@@ -161,22 +237,41 @@ impl Totals {
         !self.violations.is_empty()
     }
 
-    fn add(&mut self, seed: u64, report: &Report) {
+    fn add(&mut self, seed: u64, played: Played) {
         self.seeds += 1;
-        self.commits += report.history.log.len() + report.history.tail.len();
-        for (kind, count) in &report.faults {
+        self.commits += played.commits;
+        for (kind, count) in played.faults {
             *self.faults.entry(kind).or_default() += count;
         }
-        self.leader_losses += report.leader_losses();
-        self.executor_losses += report.executor_losses();
-        self.lost_tail += report.history.tail.len();
-        self.hash = report.trace_hash();
-        let mut violations: Vec<String> = report.violations().iter().map(ToString::to_string).collect();
-        violations
-            .extend(report.panics.iter().map(|panic| format!("a part of the cluster panicked: {panic}")));
-        if let Some(first) = violations.first() {
-            println!("seed {seed} failed after {} s: {first}", report.took.as_secs());
-            self.violations.insert(seed, violations);
+        self.leader_losses += played.leader_losses;
+        self.executor_losses += played.executor_losses;
+        self.lost_tail += played.lost_tail;
+        self.hash = played.hash;
+        if let Some(first) = played.violations.first() {
+            println!("seed {seed} failed: {first}");
+            self.violations.insert(seed, played.violations);
         }
+        if self.seeds.is_multiple_of(PROGRESS) {
+            println!("{} seeds played, {} failed", self.seeds, self.violations.len());
+        }
+    }
+}
+
+impl Played {
+    fn of(report: &Report) -> Self {
+        let panics = report.panics.iter().map(|panic| format!("a part of the cluster panicked: {panic}"));
+        Self {
+            commits: report.history.log.len() + report.history.tail.len(),
+            faults: report.faults.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
+            leader_losses: report.leader_losses(),
+            executor_losses: report.executor_losses(),
+            lost_tail: report.history.tail.len(),
+            violations: report.violations().iter().map(ToString::to_string).chain(panics).collect(),
+            hash: report.trace_hash(),
+        }
+    }
+
+    fn broken(why: String) -> Self {
+        Self { violations: vec![format!("whoever plays it broke: {why}")], ..Self::default() }
     }
 }

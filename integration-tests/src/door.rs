@@ -32,7 +32,12 @@ struct State {
 impl Door {
     /// Opens a way to a server, host:port.
     pub fn before(target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        Self::on("127.0.0.1", target)
+    }
+
+    /// The same, on another of the machine's addresses.
+    pub fn on(address: &str, target: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).expect("a port is free");
         let address = listener.local_addr().expect("it has an address").to_string();
         let state = Arc::new(State { target: Mutex::new(target.to_owned()), ..State::default() });
         let shared = state.clone();

@@ -3,9 +3,11 @@
 //! gone when the test ends.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test says what it expects")]
 
+pub mod clients;
 pub mod cluster;
 pub mod dev;
 pub mod docker;
+pub mod dockerd;
 pub mod door;
 pub mod engine;
 pub mod failpoints;
@@ -18,6 +20,7 @@ pub mod recipe;
 pub mod redis;
 pub mod registry;
 pub mod replicas;
+pub mod seen;
 pub mod simulation;
 pub mod tools;
 pub mod wait;

@@ -21,10 +21,16 @@ pub fn redis_server() -> PathBuf {
     std::env::var_os("BERTH_REDIS_SERVER").map_or_else(|| tool("redis-server"), PathBuf::from)
 }
 
+/// Names another `berth` program to be tested instead.
+pub const PROGRAM: &str = "BERTH_TEST_PROGRAM";
+
 /// The `berth` program, built from the tree under test; optimised where this harness is.
 pub fn berth() -> &'static Path {
     static BERTH: OnceLock<PathBuf> = OnceLock::new();
     BERTH.get_or_init(|| {
+        if let Some(program) = std::env::var_os(PROGRAM) {
+            return PathBuf::from(program);
+        }
         let mut build = Command::new(env!("CARGO"));
         build
             .args(["build", "--quiet", "--package", "berth", "--bin", "berth", "--message-format", "json"])

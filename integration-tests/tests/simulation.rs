@@ -38,8 +38,8 @@ fn every_promise_holds_in_spite_of_faults() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [3, 11] {
-        let (one, two) = (play(&Plan::drawn(seed)), play(&Plan::drawn(seed)));
-        assert_eq!(one.trace_hash(), two.trace_hash(), "seed {seed}");
+        let hashes: BTreeSet<String> = (0..3).map(|_| play(&Plan::drawn(seed)).trace_hash()).collect();
+        assert_eq!(hashes.len(), 1, "seed {seed}");
     }
     assert_ne!(
         play(&Plan::drawn(3)).trace_hash(),

@@ -1,14 +1,12 @@
 //! A Docker Engine of the recipe's own that is killed, stopped, and stuck. It lives in a network namespace
 //! of its own: the machine's engine, and its bridge, are left alone.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use berth_integration_tests::cluster::{Cluster, Place, id_of, job};
-use berth_integration_tests::process::Process;
-use berth_integration_tests::wait::{stays, until, until_within};
-use berth_integration_tests::{docker, tools};
+use berth_integration_tests::dockerd::Dockerd;
+use berth_integration_tests::wait::{stays, until_within};
 use serde_json::{Value, json};
 
 use crate::Row;
@@ -28,130 +26,21 @@ pub const ROWS: &[Row] = &[
     Row::rooted("bridge-vanished", "the engine's bridge removed under it, then a job on it", vanished),
 ];
 
-/// A dockerd of the recipe's own.
-struct Engine {
-    process: Process,
-    folder: tempfile::TempDir,
-    namespace: String,
-    options: Vec<String>,
+/// An executor on an engine.
+fn executor(engine: &Dockerd, cluster: &mut Cluster, id: &str) {
+    let host = engine.host();
+    let place = Place { environment: &[("DOCKER_HOST", host.as_str())], ..Place::default() };
+    cluster.add_executor_in(place, id, SIZE, &[]);
 }
 
-impl Engine {
-    fn start(options: &[&str]) -> Self {
-        let namespace = tools::unique("losses");
-        let made = Command::new("ip").args(["netns", "add", &namespace]).status().expect("ip runs");
-        assert!(made.success(), "a network namespace can be made");
-        let folder = tools::folder();
-        std::fs::write(folder.path().join("daemon.json"), "{}").expect("a file can be written");
-        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let process = begin(folder.path(), &namespace, &options);
-        let engine = Self { process, folder, namespace, options };
-        engine.answers();
-        let image = engine.folder.path().join("image.tar").display().to_string();
-        docker::docker_ok(&["save", "-o", &image, docker::IMAGE]);
-        engine.docker_ok(&["load", "-i", &image]);
-        engine
-    }
-
-    fn host(&self) -> String {
-        format!("unix://{}/docker.sock", self.folder.path().display())
-    }
-
-    fn docker(&self, arguments: &[&str]) -> std::process::Output {
-        let host = self.host();
-        docker::docker(&[&["-H", host.as_str()], arguments].concat())
-    }
-
-    fn docker_ok(&self, arguments: &[&str]) -> String {
-        let output = self.docker(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
-    fn answers(&self) {
-        until("the engine answers", || self.docker(&["version"]).status.success().then_some(()));
-    }
-
-    fn again(&mut self) {
-        self.process = begin(self.folder.path(), &self.namespace, &self.options);
-        self.answers();
-    }
-
-    /// The one container of a job.
-    fn container_of(&self, id: &str) -> String {
-        let filter = format!("label=berth.job={id}");
-        self.docker_ok(&["ps", "-aq", "--no-trunc", "--filter", &filter])
-            .lines()
-            .next()
-            .expect("one")
-            .to_owned()
-    }
-
-    fn starts_of(&self, id: &str) -> usize {
-        self.docker_ok(&["ps", "-aq", "--filter", &format!("label=berth.job={id}")]).lines().count()
-    }
-
-    fn let_go(&self, container: &str) {
-        let file = self.folder.path().join("go");
-        std::fs::write(&file, "").expect("a file can be written");
-        self.docker_ok(&["cp", &file.display().to_string(), &format!("{container}:/tmp/go")]);
-    }
-
-    fn pid_of(&self, container: &str) -> u32 {
-        self.docker_ok(&["inspect", "-f", "{{.State.Pid}}", container]).parse().expect("a process id")
-    }
-
-    /// An executor on this engine.
-    fn executor(&self, cluster: &mut Cluster, id: &str) {
-        let host = self.host();
-        let place = Place { environment: &[("DOCKER_HOST", host.as_str())], ..Place::default() };
-        cluster.add_executor_in(place, id, SIZE, &[]);
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.process.signal_if_there("CONT");
-        let left = self.docker(&["ps", "-aq"]).stdout;
-        for container in String::from_utf8_lossy(&left).lines() {
-            self.docker(&["rm", "-f", container]);
-        }
-        self.process.signal_if_there("TERM");
-        self.process.ended(Duration::from_secs(30));
-        // Of a dockerd that could not end in order, its containerd is left.
-        if let Ok(pid) = std::fs::read_to_string(self.folder.path().join("exec/containerd/containerd.pid")) {
-            let _ = Command::new("kill").args(["-9", pid.trim()]).status();
-        }
-        // What it leaves mounted would keep its folder from being removed.
-        let _ = Command::new("sh")
-            .args(["-c", "grep \" $0/\" /proc/mounts | cut -d' ' -f2 | xargs -r umount -l"])
-            .arg(self.folder.path())
-            .status();
-        let _ = Command::new("ip").args(["netns", "del", &self.namespace]).status();
-    }
-}
-
-fn begin(folder: &Path, namespace: &str, options: &[String]) -> Process {
-    let at = |name: &str| folder.join(name).display().to_string();
-    let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{namespace}")).arg("dockerd");
-    command.args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")]);
-    command.args(["--config-file", &at("daemon.json"), "-H", &format!("unix://{}", at("docker.sock"))]);
-    command.args(["--iptables=false", "--ip6tables=false"]);
-    command.args(["--containerd-namespace", namespace]);
-    command.args(["--containerd-plugins-namespace", &format!("{namespace}-plugins")]);
-    command.args(["--storage-driver", "fuse-overlayfs"]).args(options);
-    Process::start("dockerd", &mut command)
-}
-
-fn cluster_on(engine: &Engine) -> Cluster {
+fn cluster_on(engine: &Dockerd) -> Cluster {
     let mut cluster = Cluster::start_with(&CLOCKS);
-    engine.executor(&mut cluster, "executor-1");
+    executor(engine, &mut cluster, "executor-1");
     cluster
 }
 
 /// Submits a job and waits until it runs; gives its id and container.
-fn running(cluster: &Cluster, engine: &Engine, body: &Value) -> (String, String) {
+fn running(cluster: &Cluster, engine: &Dockerd, body: &Value) -> (String, String) {
     let id = id_of(&cluster.submit(body));
     cluster.reaches(&id, &["RUNNING"]);
     let container = engine.container_of(&id);
@@ -159,7 +48,7 @@ fn running(cluster: &Cluster, engine: &Engine, body: &Value) -> (String, String)
 }
 
 fn live_restore() -> String {
-    let mut engine = Engine::start(&["--bridge", "none", "--live-restore"]);
+    let mut engine = Dockerd::start(&["--bridge", "none", "--live-restore"]);
     let cluster = cluster_on(&engine);
     let (fail, fail_box) = running(&cluster, &engine, &held("FAIL"));
     let (retry, retry_box) = running(&cluster, &engine, &held("RETRY"));
@@ -179,7 +68,7 @@ fn live_restore() -> String {
 }
 
 fn killed() -> String {
-    let mut engine = Engine::start(&["--bridge", "none"]);
+    let mut engine = Dockerd::start(&["--bridge", "none"]);
     let cluster = cluster_on(&engine);
     let line = format!("[ \"$BERTH_ATTEMPT\" != 1 ] && exit 8; {UNTIL_LET_GO}");
     let (fail, _) = running(&cluster, &engine, &with(job(&["sh", "-c", &line]), "FAIL"));
@@ -201,7 +90,7 @@ fn killed() -> String {
 }
 
 fn hangs() -> String {
-    let engine = Engine::start(&["--bridge", "none"]);
+    let engine = Dockerd::start(&["--bridge", "none"]);
     let cluster = cluster_on(&engine);
     let (id, container) = running(&cluster, &engine, &held("FAIL"));
     engine.process.signal("STOP");
@@ -230,7 +119,7 @@ fn parent_of(pid: u32) -> u32 {
 }
 
 fn stuck() -> String {
-    let engine = Engine::start(&["--bridge", "none"]);
+    let engine = Dockerd::start(&["--bridge", "none"]);
     let cluster = cluster_on(&engine);
     let (stuck, container) = running(&cluster, &engine, &held("RETRY"));
     let shim = parent_of(engine.pid_of(&container));
@@ -253,7 +142,7 @@ fn stuck() -> String {
 }
 
 /// A job on a bridge, on an engine that cannot give it one; gives what the job was told.
-fn without_a_bridge(engine: &Engine) -> String {
+fn without_a_bridge(engine: &Dockerd) -> String {
     let mut cluster = cluster_on(engine);
     let mut body = patient(&["sh", "-c", "exit 5"]);
     body["network"] = json!("bridge");
@@ -272,11 +161,11 @@ fn without_a_bridge(engine: &Engine) -> String {
 }
 
 fn no_bridge() -> String {
-    without_a_bridge(&Engine::start(&["--bridge", "none"]))
+    without_a_bridge(&Dockerd::start(&["--bridge", "none"]))
 }
 
 fn vanished() -> String {
-    let engine = Engine::start(&["--bip", "172.30.0.1/24"]);
+    let engine = Dockerd::start(&["--bip", "172.30.0.1/24"]);
     let deleted = Command::new("ip").args(["-n", &engine.namespace, "link", "del", "docker0"]).status();
     assert!(deleted.expect("ip runs").success(), "the engine's bridge can be removed");
     without_a_bridge(&engine)

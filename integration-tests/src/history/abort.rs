@@ -12,7 +12,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
         let Some(newest) = records.last() else { continue };
         if newest.state != state {
             let story = format!("the abort of job {id} was answered {}: {}", state.name(), life(records));
-            found.push(Violation { invariant: Invariant::Abort, story });
+            found.push(Violation::new(Invariant::Abort, story).of(id));
         }
         let runs = view.runs_of(id);
         let is_after = |run: &&super::Run| run.ended.is_none_or(|(end, _)| end > abort.at_ms);
@@ -22,7 +22,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
         if is_confirmed && runs.iter().filter(is_last).any(is_after) {
             let story =
                 format!("job {id} ran after its abort was answered at {}: {}", abort.at_ms, witnessed(runs));
-            found.push(Violation { invariant: Invariant::Abort, story });
+            found.push(Violation::new(Invariant::Abort, story).of(id));
         }
     }
 }

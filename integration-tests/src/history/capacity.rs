@@ -26,9 +26,10 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
                     && before.is_none_or(|before| before.attempt != job.attempt);
                 if is_new && !view.is_excused(job.id.as_str()) {
                     let wrong = wrong_place(view, job, &executors, &held);
-                    let story =
-                        wrong.map(|wrong| format!("revision {}: job {} {wrong}", logged.revision, job.id));
-                    found.extend(story.map(|story| Violation { invariant: Invariant::Capacity, story }));
+                    found.extend(wrong.map(|wrong| {
+                        let story = format!("revision {}: job {} {wrong}", logged.revision, job.id);
+                        Violation::new(Invariant::Capacity, story).of(job.id.as_str()).at(logged)
+                    }));
                 }
             }
             Change::JobDeleted(_) | Change::Leader { .. } => {}

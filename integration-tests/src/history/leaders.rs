@@ -16,7 +16,8 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     let mut registered_ms: BTreeMap<&str, (Option<&SessionId>, u64)> = BTreeMap::new();
     for logged in &view.history.log {
         let mut violated = |invariant, story: String| {
-            found.push(Violation { invariant, story: format!("revision {}: {story}", logged.revision) });
+            let story = format!("revision {}: {story}", logged.revision);
+            found.push(Violation::new(invariant, story).of_change(&logged.change).at(logged));
         };
         match &logged.change {
             Change::Leader { epoch: next, scheduler_id } if !scheduler_id.is_empty() => {

@@ -12,7 +12,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
         let last = newest.entry(logged.generation).or_default();
         if logged.revision <= *last {
             let story = format!("revision {} of the log follows {last}", logged.revision);
-            found.push(Violation { invariant: Invariant::LegalTransitions, story });
+            found.push(Violation::new(Invariant::LegalTransitions, story).at(logged));
         }
         *last = logged.revision;
     }
@@ -20,19 +20,22 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
         let ends = records.iter().position(|job| job.state.is_terminal());
         if let Some(end) = ends.filter(|end| end + 1 < records.len()) {
             let story = format!("job {id} was changed after its end: {}", life(&records[end..]));
-            found.push(Violation { invariant: Invariant::OneTerminal, story });
+            let violation = Violation::new(Invariant::OneTerminal, story).of(id);
+            found.push(violation.at_revision(records[end + 1].revision));
         }
         if view.is_excused(id) {
             continue;
         }
         if let Some(first) = records.first().filter(|first| !is_new(first)) {
             let story = format!("job {id} began as {}, attempt {}", first.state.name(), first.attempt);
-            found.push(Violation { invariant: Invariant::LegalTransitions, story });
+            let violation = Violation::new(Invariant::LegalTransitions, story).of(id);
+            found.push(violation.at_revision(first.revision));
         }
         for pair in records.windows(2) {
             if let Some(wrong) = wrong_step(pair[0], pair[1]) {
                 let story = format!("job {id} {wrong}: {}", life(pair));
-                found.push(Violation { invariant: Invariant::LegalTransitions, story });
+                let violation = Violation::new(Invariant::LegalTransitions, story).of(id);
+                found.push(violation.at_revision(pair[1].revision));
             }
         }
     }

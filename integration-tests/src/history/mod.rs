@@ -8,6 +8,7 @@
 
 mod abort;
 mod capacity;
+pub mod file;
 mod leaders;
 mod lives;
 mod outcomes;
@@ -171,6 +172,41 @@ pub struct Violation {
     pub invariant: Invariant,
     /// What was seen.
     pub story: String,
+    /// The job that it is about, if it is about one.
+    pub job: Option<String>,
+    /// Where in the log: generation and revision of the change that broke it or, of a job, of its newest.
+    pub position: Option<(u64, u64)>,
+}
+
+impl Violation {
+    /// A promise broken somewhere.
+    fn new(invariant: Invariant, story: impl Into<String>) -> Self {
+        Self { invariant, story: story.into(), job: None, position: None }
+    }
+
+    /// Says which job it is about.
+    fn of(self, job: &str) -> Self {
+        Self { job: Some(job.to_owned()), ..self }
+    }
+
+    /// The same, where a change is one of a job.
+    fn of_change(self, change: &Change) -> Self {
+        match change {
+            Change::Job(job) => self.of(job.id.as_str()),
+            Change::JobDeleted(id) => self.of(id.as_str()),
+            Change::Executor(_) | Change::Leader { .. } => self,
+        }
+    }
+
+    /// Says which revision broke it, where only that is known of the change.
+    fn at_revision(self, revision: u64) -> Self {
+        Self { position: Some((0, revision)), ..self }
+    }
+
+    /// Says which change broke it.
+    fn at(self, logged: &Logged) -> Self {
+        Self { position: Some((logged.generation, logged.revision)), ..self }
+    }
 }
 
 impl fmt::Display for Violation {
@@ -192,7 +228,37 @@ pub fn judge(history: &History) -> Vec<Violation> {
     partition::judge(&view, &mut found);
     watches::judge(&view, &mut found);
     outcomes::judge(&view, &mut found);
+    locate(history, &mut found);
     found
+}
+
+/// Where only a revision is known, the log has its generation; where only the job is, its newest change says
+/// where.
+fn locate(history: &History, found: &mut [Violation]) {
+    if found.is_empty() {
+        return;
+    }
+    let mut newest: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for logged in &history.log {
+        let id = match &logged.change {
+            Change::Job(job) => &job.id,
+            Change::JobDeleted(id) => id,
+            Change::Executor(_) | Change::Leader { .. } => continue,
+        };
+        newest.insert(id.as_str(), (logged.generation, logged.revision));
+    }
+    for violation in found {
+        let by_job = violation.job.as_deref().and_then(|job| newest.get(job).copied());
+        violation.position = match violation.position {
+            Some((0, revision)) => history
+                .log
+                .iter()
+                .rfind(|logged| logged.revision == revision)
+                .map(|logged| (logged.generation, revision))
+                .or(by_job),
+            known => known.or(by_job),
+        };
+    }
 }
 
 /// A history, sorted by job.

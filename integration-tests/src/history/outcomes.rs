@@ -26,7 +26,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
             job.message,
             witnessed(view.runs_of(id))
         );
-        found.push(Violation { invariant: Invariant::Outcome, story });
+        found.push(Violation::new(Invariant::Outcome, story).of(id));
     }
 }
 

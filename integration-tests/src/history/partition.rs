@@ -24,15 +24,16 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
                 Change::Executor(_) | Change::Leader { .. } => {}
             }
         }
-        found.extend(wrong(sets, &jobs).into_iter().map(|story| Violation {
-            invariant: Invariant::Partition,
-            story: format!("at revision {}: {story}", sets.revision),
+        found.extend(wrong(sets, &jobs).into_iter().map(|(job, story)| {
+            let story = format!("at revision {}: {story}", sets.revision);
+            let violation = Violation::new(Invariant::Partition, story);
+            job.iter().fold(violation, |violation, job| violation.of(job.as_str()))
         }));
     }
 }
 
 /// Says where sets and reservations differ from the records.
-fn wrong(sets: &Sets, jobs: &BTreeMap<&str, &Job>) -> Vec<String> {
+fn wrong(sets: &Sets, jobs: &BTreeMap<&str, &Job>) -> Vec<(Option<JobId>, String)> {
     let mut expected: Vec<(Scope, BTreeSet<JobId>)> = Vec::new();
     let mut reserved: BTreeMap<String, Reserved> = BTreeMap::new();
     for job in jobs.values() {
@@ -63,7 +64,7 @@ fn wrong(sets: &Sets, jobs: &BTreeMap<&str, &Job>) -> Vec<String> {
         let (there, by_records) = (ids_of(&sets.sets, scope), ids_of(&expected, scope));
         for id in there.symmetric_difference(&by_records) {
             let word = if there.contains(id) { "stands in" } else { "is missing in" };
-            let story = format!("job {id} {word} {scope:?}, against its record");
+            let story = (Some(id.clone()), format!("job {id} {word} {scope:?}, against its record"));
             if !stories.contains(&story) {
                 stories.push(story);
             }
@@ -72,7 +73,8 @@ fn wrong(sets: &Sets, jobs: &BTreeMap<&str, &Job>) -> Vec<String> {
     for (executor, held) in &sets.reserved {
         let by_records = reserved.get(executor.as_str()).cloned().unwrap_or_default();
         if *held != by_records {
-            stories.push(format!("{executor} is reserved {held:?}, and holds {by_records:?} by the records"));
+            let story = format!("{executor} is reserved {held:?}, and holds {by_records:?} by the records");
+            stories.push((None, story));
         }
     }
     stories

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::EndReason;
-use berth_domain::resources::{Capacity, Demand, GpuDevice};
+use berth_domain::resources::{Capacity, Demand, GpuDevice, Reserved};
 use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
 
 use super::*;
@@ -63,7 +63,13 @@ fn run(job: &Job, started_ms: u64, ended: Option<(u64, i32)>) -> Run {
 }
 
 fn logged(changes: Vec<Change>) -> Vec<Logged> {
-    let entry = |(index, change)| Logged { generation: 1, revision: index as u64 + 1, at_ms: 0, change };
+    let entry = |(index, mut change)| {
+        let revision = index as u64 + 1;
+        if let Change::Job(job) = &mut change {
+            job.revision = revision;
+        }
+        Logged { generation: 1, revision, at_ms: 0, change }
+    };
     changes.into_iter().enumerate().map(entry).collect()
 }
 
@@ -84,7 +90,7 @@ fn submit(key: &str, spec: &str, job: Option<&str>) -> Submit {
 }
 
 /// A leader, an executor and a job that succeeds; what happens is changed by each test.
-fn good() -> History {
+pub(super) fn good() -> History {
     let new = pending("a");
     let there = assigned(&new, "e");
     let runs = running(&there);
@@ -108,6 +114,58 @@ fn good() -> History {
         lost_after_ms: 0,
         unanswered: Vec::new(),
         is_quiet: true,
+    }
+}
+
+/// Some of everything that a history may have, and nothing that is as it should be.
+pub(super) fn everything() -> History {
+    let new = pending("a");
+    let there = Job { due_time_ms: None, gpu_device_ids: vec!["g0".into()], ..assigned(&new, "e") };
+    let held = Reserved { cpu_millis: 5, memory_bytes: 6, gpu_ids: BTreeSet::from(["g0".to_owned()]) };
+    let timed_out = Job {
+        state: JobState::Failed,
+        end_reason: Some(EndReason::QueueTimeout),
+        end_time_ms: Some(9),
+        message: "too late".into(),
+        ..new.clone()
+    };
+    let lost = Executor { state: ExecutorState::Lost, session: None, fenced: true, ..executor("e") };
+    let drained = Executor { drain: Some(Drain::default()), restarting: true, ..executor("f") };
+    let changes = vec![job(&new), executor_is(drained), leads(3), job(&there), executor_is(lost)];
+    let told = Told::Job { job: "a".into(), revision: 4 };
+    History {
+        submits: vec![Submit { end: Some(JobState::Succeeded), ..submit("k", "h", Some("a")) }],
+        aborts: vec![Abort { job: "a".into(), state: Some(JobState::Aborted), at_ms: 100 }],
+        log: logged(changes),
+        tail: logged(vec![job(&pending("b")), Change::JobDeleted(JobId::trusted("c"))]),
+        runs: vec![run(&there, 10, None), run(&there, 20, Some((30, 137)))],
+        sets: vec![Sets {
+            revision: 5,
+            sets: vec![
+                (Scope::Pending, BTreeSet::from([JobId::trusted("a")])),
+                (Scope::Delayed, BTreeSet::new()),
+                (Scope::Finished, BTreeSet::new()),
+                (Scope::Assigned(ExecutorId::trusted("e")), BTreeSet::from([JobId::trusted("x")])),
+            ],
+            reserved: vec![(ExecutorId::trusted("e"), held)],
+        }],
+        watches: vec![vec![told.clone()], vec![Told::Resync, told]],
+        neighbours: vec![run(&there, 1, Some((2, 3)))],
+        lost_after_ms: 13_000,
+        unanswered: vec!["the submit of job.3".into()],
+        is_quiet: true,
+    }
+    .with(job(&timed_out))
+}
+
+impl History {
+    fn with(mut self, mut change: Change) -> Self {
+        let revision = self.log.len() as u64 + 1;
+        if let Change::Job(job) = &mut change {
+            job.revision = revision;
+        }
+        self.log.push(Logged { generation: 2, revision, at_ms: 7, change });
+        self
     }
 }
 
@@ -142,6 +200,10 @@ fn an_acknowledged_job_that_is_gone_is_missed_unless_the_store_lost_it() {
     assert_eq!(judge(&history), [], "it was in the tail that the store lost");
     history.submits.push(submit("x", "h", None));
     assert_eq!(judge(&history), [], "what was not acknowledged promises nothing");
+    let mut history = good();
+    history.log.truncate(5);
+    history = history.with(Change::JobDeleted(JobId::trusted("a")));
+    breaks(&history, Invariant::DurableAck);
 }
 
 #[test]
@@ -345,6 +407,10 @@ fn an_exit_code_was_seen() {
     let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
     history.log = with_log(vec![job(&new), job(&there), job(&ended(&there, 127))]).log;
     assert_eq!(judge(&history), [], "there was no such command to be run");
+    let mut history = good();
+    let strange = Job { exit_code: Some(3), ..ended(&there, 0) };
+    history.log = with_log(vec![job(&new), job(&there), job(&strange)]).log;
+    breaks(&history, Invariant::Truth);
 }
 
 #[test]

@@ -15,15 +15,14 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     }
     for (number, watch) in view.history.watches.iter().enumerate() {
         let stories = wrong(view, watch, &revisions);
-        let named = |story| format!("watch {}: {story}", number + 1);
-        found.extend(
-            stories.into_iter().map(|story| Violation { invariant: Invariant::Watch, story: named(story) }),
-        );
+        found.extend(stories.into_iter().map(|(job, story)| {
+            Violation::new(Invariant::Watch, format!("watch {}: {story}", number + 1)).of(&job)
+        }));
     }
 }
 
 /// Says what a watch left out, repeated or never told.
-fn wrong(view: &View<'_>, watch: &[Told], revisions: &BTreeMap<&str, Vec<u64>>) -> Vec<String> {
+fn wrong(view: &View<'_>, watch: &[Told], revisions: &BTreeMap<&str, Vec<u64>>) -> Vec<(String, String)> {
     let mut stories = Vec::new();
     let mut last: BTreeMap<&str, u64> = BTreeMap::new();
     for told in watch {
@@ -39,8 +38,8 @@ fn wrong(view: &View<'_>, watch: &[Told], revisions: &BTreeMap<&str, Vec<u64>>) 
         let Some(before) = before else { continue };
         let next = known.iter().copied().find(|later| *later > before);
         if next != Some(revision) {
-            stories
-                .push(format!("job {job} was told at revision {revision} after {before}; next is {next:?}"));
+            let story = format!("job {job} was told at revision {revision} after {before}; next is {next:?}");
+            stories.push((job.to_owned(), story));
         }
     }
     if !view.history.is_quiet || watch.is_empty() {
@@ -49,7 +48,8 @@ fn wrong(view: &View<'_>, watch: &[Told], revisions: &BTreeMap<&str, Vec<u64>>) 
     for (job, known) in revisions {
         let newest = known.last().copied();
         if last.get(job).copied() != newest && !view.is_excused(job) && !view.removed.contains(job) {
-            stories.push(format!("the last word of job {job} was {:?}, not {newest:?}", last.get(job)));
+            let story = format!("the last word of job {job} was {:?}, not {newest:?}", last.get(job));
+            stories.push(((*job).to_owned(), story));
         }
     }
     stories

@@ -14,7 +14,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     for (id, records) in &view.lives {
         let (runs, excused) = (view.runs_of(id), view.is_excused(id));
         let Some(newest) = records.last() else { continue };
-        let mut violated = |invariant, story: String| found.push(Violation { invariant, story });
+        let mut violated = |invariant, story: String| found.push(Violation::new(invariant, story).of(id));
         // Where the store has lost an assignment, its number may be given again, to another executor.
         let place = |run: &&&super::Run| if excused { run.executor.clone() } else { String::new() };
         let starts: BTreeSet<(&AttemptRef, String)> =
@@ -46,6 +46,10 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
             (JobState::Failed, Some(EndReason::ExitCode)) => newest.exit_code,
             _ => None,
         };
+        if let Some(code) = newest.exit_code.filter(|code| newest.state == JobState::Succeeded && *code != 0)
+        {
+            violated(Invariant::Truth, format!("job {id} succeeded with {code}: {}", life(records)));
+        }
         let attempt = newest.last_attempt();
         let saw =
             |code| runs.iter().any(|run| run.attempt == attempt && run.ended.is_some_and(|(_, c)| c == code));
@@ -68,7 +72,7 @@ fn authority(view: &View<'_>, found: &mut Vec<Violation>) {
     };
     for run in view.history.neighbours.iter().filter(|run| run.ended.is_some()) {
         let story = format!("a container of somebody else was ended: {}", witnessed(&[run]));
-        found.push(Violation { invariant: Invariant::Authority, story });
+        found.push(Violation::new(Invariant::Authority, story));
     }
     let logged = view.history.log.iter().chain(&view.history.tail);
     let assigned: BTreeSet<(AttemptRef, String)> = logged.filter_map(attempts).collect();
@@ -76,12 +80,12 @@ fn authority(view: &View<'_>, found: &mut Vec<Violation>) {
         let id = run.attempt.job.as_str();
         if !assigned.contains(&(run.attempt.clone(), run.executor.clone())) {
             let story = format!("job {id} ran without an assignment: {}", witnessed(&[run]));
-            found.push(Violation { invariant: Invariant::Authority, story });
+            found.push(Violation::new(Invariant::Authority, story).of(id));
         }
         let current = view.newest(id).and_then(|job| job.current_attempt());
         if view.history.is_quiet && run.ended.is_none() && current.as_ref() != Some(&run.attempt) {
             let story = format!("nobody stopped a container of job {id}: {}", witnessed(&[run]));
-            found.push(Violation { invariant: Invariant::Authority, story });
+            found.push(Violation::new(Invariant::Authority, story).of(id));
         }
     }
 }

@@ -1,13 +1,10 @@
-//! Those who use the cluster: clients that submit, repeat, abort and watch, and an operator. Each call is
-//! repeated until it is answered, by whichever replica.
+//! Those who use the simulated cluster: clients with their wishes, and an operator.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use berth_api::v1;
 use berth_api::v1::cluster_service_client::ClusterServiceClient;
-use berth_api::v1::job_service_client::JobServiceClient;
-use berth_api::v1::watch_jobs_response::Event;
-use berth_domain::job::{JOB_STATES, JobState};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
@@ -15,54 +12,31 @@ use tonic::transport::Channel;
 
 use super::network::SimulatedConnect;
 use super::plan::{Round, Wish};
-use super::seen::Seen;
 use super::world::{address, now_ms};
-use crate::history::{Abort, Submit, Told};
+use crate::clients::{ANSWER, Caller, Order, Ways, until_answered};
 
-/// How long a call is waited for.
-const ANSWER: Duration = Duration::from_secs(2);
-/// The pause before it is repeated.
-const PAUSE: Duration = Duration::from_millis(150);
-
-/// A client or an operator.
-#[derive(Clone)]
-pub struct Caller {
+/// The simulated network.
+pub struct Simulated {
     /// How many replicas there are to be asked.
     pub schedulers: usize,
-    /// What was seen.
-    pub seen: Seen,
 }
 
-async fn channel(index: usize) -> Option<Channel> {
-    let address = address(index);
-    let connect =
-        <SimulatedConnect as berth_executor::connect::Connect>::connect(&SimulatedConnect, &address);
-    tokio::time::timeout(ANSWER, connect).await.ok()?.ok()
-}
+#[async_trait]
+impl Ways for Simulated {
+    fn count(&self) -> usize {
+        self.schedulers
+    }
 
-/// Calls one replica after the other until one gives what `read` takes for an answer.
-macro_rules! until_answered {
-    ($caller:expr, $client:ident, $method:ident($request:expr), $read:expr) => {{
-        let mut found = None;
-        for attempt in 0.. {
-            if let Some(channel) = channel(attempt % $caller.schedulers).await {
-                let mut client = $client::new(channel);
-                let answer = tokio::time::timeout(ANSWER, client.$method($request)).await;
-                if let Ok(answer) = answer {
-                    found = $read(answer.map(tonic::Response::into_inner));
-                }
-            }
-            if found.is_some() || $caller.seen.is_over() {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        found
-    }};
-}
+    async fn channel(&self, index: usize) -> Option<Channel> {
+        let address = address(index);
+        let connect =
+            <SimulatedConnect as berth_executor::connect::Connect>::connect(&SimulatedConnect, &address);
+        tokio::time::timeout(ANSWER, connect).await.ok()?.ok()
+    }
 
-fn state_of(state: v1::JobState) -> JobState {
-    JOB_STATES.into_iter().find(|known| state.as_str_name().ends_with(known.name())).expect("it has a state")
+    fn now_ms(&self) -> u64 {
+        now_ms()
+    }
 }
 
 fn spec(wish: &Wish) -> v1::JobSpec {
@@ -91,6 +65,12 @@ fn spec(wish: &Wish) -> v1::JobSpec {
     }
 }
 
+impl Wish {
+    fn order(&self) -> Order {
+        Order { number: self.number, spec: spec(self), words: self.command.clone(), end: self.end }
+    }
+}
+
 impl Caller {
     /// Submits the jobs, aborts those that are to be aborted, and repeats some submits.
     pub async fn submit_all(self, seed: u64, jobs: Vec<Wish>) -> turmoil::Result {
@@ -98,60 +78,20 @@ impl Caller {
         for wish in jobs {
             tokio::time::sleep(wish.pause).await;
             let mut rng = StdRng::seed_from_u64(seed ^ (wish.number as u64 + 1).rotate_left(32));
-            let Some(id) = self.submit(&wish).await else { return Ok(()) };
+            let Some(id) = self.submit(&wish.order()).await else { return Ok(()) };
             if let Some(pause) = wish.abort_after {
                 aborts.spawn(self.clone().abort(id, pause));
             }
             if rng.random_bool(0.1) {
-                self.submit(&wish).await;
+                self.submit(&wish.order()).await;
             }
             if rng.random_bool(0.1) {
-                self.submit(&Wish { command: "another one, under the same key".to_owned(), ..wish }).await;
+                let other = Wish { command: "another one, under the same key".to_owned(), ..wish };
+                self.submit(&other.order()).await;
             }
         }
         while aborts.join_next().await.is_some() {}
         Ok(())
-    }
-
-    async fn submit(&self, wish: &Wish) -> Option<String> {
-        let key = format!("wish-{}", wish.number);
-        let request =
-            || v1::SubmitJobRequest { spec: Some(spec(wish)), request_id: key.clone(), ..Default::default() };
-        let read = |answer: Result<v1::SubmitJobResponse, tonic::Status>| match answer {
-            Ok(answer) => answer.job.map(|job| Some(job.id)),
-            // Another spec under a key must be refused.
-            Err(status) if status.code() == tonic::Code::AlreadyExists => Some(None),
-            Err(_) => None,
-        };
-        let answer = until_answered!(self, JobServiceClient, submit_job(request()), read);
-        let job = answer.flatten();
-        let submit = Submit { key, spec: wish.command.clone(), job: job.clone(), end: Some(wish.end) };
-        let mut record = self.seen.record();
-        record.submits.push(submit);
-        if let Some(id) = &job {
-            record.acknowledge(wish.number, id);
-        }
-        job
-    }
-
-    /// Aborts a job until it is answered with its end.
-    async fn abort(self, id: String, pause: Duration) {
-        tokio::time::sleep(pause).await;
-        self.seen.record().aborts.push(Abort { job: id.clone(), state: None, at_ms: now_ms() });
-        let request = || v1::AbortJobRequest { id: id.clone(), ..Default::default() };
-        let seen = self.seen.clone();
-        let read = |answer: Result<v1::AbortJobResponse, tonic::Status>| match answer {
-            Ok(answer) => {
-                let state = state_of(answer.job.expect("an answer has a job").state());
-                seen.record().aborts.push(Abort { job: id.clone(), state: Some(state), at_ms: now_ms() });
-                state.is_terminal().then_some(())
-            }
-            // It has ended otherwise, or the store has lost it.
-            Err(status) => {
-                matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::NotFound).then_some(())
-            }
-        };
-        until_answered!(self, JobServiceClient, abort_job(request()), read);
     }
 
     /// Makes an operator's round.
@@ -200,51 +140,5 @@ impl Caller {
             tokio::time::sleep(Duration::from_secs(15)).await;
         }
         Ok(())
-    }
-
-    /// Watches every job, by one replica after the other, and goes on where the one before broke off.
-    pub async fn watch(self, number: usize) -> turmoil::Result {
-        let mut token = String::new();
-        for attempt in number.. {
-            if let Some(channel) = channel(attempt % self.schedulers).await {
-                self.follow(number, channel, &mut token).await;
-            }
-            if self.seen.is_over() {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Ok(())
-    }
-
-    async fn follow(&self, number: usize, channel: Channel, token: &mut String) {
-        let request = v1::WatchJobsRequest { resume_token: token.clone(), ..Default::default() };
-        let mut client = JobServiceClient::new(channel);
-        let Ok(Ok(stream)) = tokio::time::timeout(ANSWER, client.watch_jobs(request)).await else { return };
-        let mut stream = stream.into_inner();
-        while !self.seen.is_over() {
-            let answer = match tokio::time::timeout(Duration::from_secs(1), stream.message()).await {
-                Err(_) => continue,
-                Ok(Ok(Some(answer))) => answer,
-                Ok(Ok(None) | Err(_)) => return,
-            };
-            let told = match answer.event {
-                Some(Event::Job(job)) => {
-                    let revision = u64::try_from(job.revision).expect("revisions are positive");
-                    Some(Told::Job { job: job.id, revision })
-                }
-                Some(Event::Resync(_)) => Some(Told::Resync),
-                Some(Event::Counts(_)) | None => None,
-            };
-            if !answer.resume_token.is_empty() {
-                *token = answer.resume_token;
-            }
-            let is_void = matches!(told, Some(Told::Resync));
-            self.seen.record().watches[number].extend(told);
-            if is_void {
-                token.clear();
-                return;
-            }
-        }
     }
 }

@@ -10,7 +10,6 @@ mod panics;
 mod plan;
 mod play;
 mod run;
-mod seen;
 mod shorten;
 mod world;
 

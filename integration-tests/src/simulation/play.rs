@@ -8,8 +8,8 @@ use berth_store::model::{Faults, Snapshot};
 
 use super::fault::{Engine, Fault, Kind, Process, Silence, Way};
 use super::plan::Plan;
-use super::seen::{Copy, Seen};
 use super::world::{World, at_ms};
+use crate::seen::{Copy, Seen};
 
 /// How long a run may take, in simulated time.
 const LIMIT: Duration = Duration::from_secs(1_500);

@@ -1,15 +1,17 @@
 //! One run: a plan, played and gathered into a history.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::clients::Caller;
+use super::clients::Simulated;
 use super::plan::{Part, Plan};
 use super::play::{LATENCY, Play};
-use super::seen::Seen;
 use super::world::{EPOCH_MS, World, at_ms, now_ms};
 use super::{Report, panics};
+use crate::clients::Caller;
 use crate::history::History;
+use crate::seen::Seen;
 
 /// By then every fault is over, and was got over.
 const QUIET_AT: Duration = Duration::from_secs(90);
@@ -21,9 +23,13 @@ const LOST_AFTER_MS: u64 = 30_000;
 /// Clients that watch.
 const WATCHES: usize = 2;
 
-/// Plays a plan.
+/// A runtime that ends drops its tasks by their number, modulo this.
+const SHARDS: u64 = 4;
+
+/// Plays a plan. In one process, no two may be played at the same time: see [`align_tasks`].
 pub fn play(plan: &Plan) -> Report {
     panics::note();
+    align_tasks();
     let mut sim = turmoil::Builder::new()
         .rng_seed(plan.seed)
         .epoch(std::time::UNIX_EPOCH + Duration::from_millis(EPOCH_MS))
@@ -38,7 +44,8 @@ pub fn play(plan: &Plan) -> Report {
     let world = World::new(&mut sim, plan);
     let tapped = seen.clone();
     world.store.set_tap(move |generation, entries| tapped.record().note(generation, now_ms(), entries));
-    let caller = Caller { schedulers: plan.schedulers, seen: seen.clone() };
+    let ways = Arc::new(Simulated { schedulers: plan.schedulers });
+    let caller = Caller { ways, seen: seen.clone() };
     sim.client("observer", observe(seen.clone(), plan.jobs.iter().map(|wish| wish.number).collect()));
     sim.client("client", caller.clone().submit_all(plan.seed, plan.jobs.clone()));
     for round in &plan.rounds {
@@ -46,7 +53,7 @@ pub fn play(plan: &Plan) -> Report {
     }
     seen.record().watches.resize_with(WATCHES, Vec::new);
     for number in 0..WATCHES {
-        sim.client(format!("watcher-{number}"), caller.clone().watch(number));
+        sim.client(format!("watcher-{number}"), watching(caller.clone(), number));
     }
     if let Some(executor) = plan.dead() {
         sim.client("fencer", caller.clone().fence(executor));
@@ -79,6 +86,19 @@ pub fn play(plan: &Plan) -> Report {
         took: sim.elapsed(),
         store_skew_ms,
     }
+}
+
+/// Tasks are numbered throughout a process, and a process of the simulation that crashes drops its tasks in
+/// an order that these numbers determine. A run that begins with the same remainder is the same.
+fn align_tasks() {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+    let next = || runtime.spawn(async {}).id().to_string().parse::<u64>();
+    while next().is_ok_and(|number| number % SHARDS != 0) {}
+}
+
+async fn watching(caller: Caller, number: usize) -> turmoil::Result {
+    caller.watch(number).await;
+    Ok(())
 }
 
 /// Waits until every job was acknowledged and has ended, and then for what may still come.

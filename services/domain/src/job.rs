@@ -155,7 +155,8 @@ pub struct Job {
     pub abort_grace_ms: Option<u64>,
     /// Its executor is to stop it, and it is to be put back: the executor is being emptied.
     pub requeue_requested: bool,
-    /// It was ended as aborted although nobody saw its container stop.
+    /// Nobody saw its last attempt stop, whose executor was lost: it waits for another one, or was ended as
+    /// aborted.
     pub stop_unconfirmed: bool,
     /// How often it failed by its own doing and was put back.
     pub own_retries: u32,

@@ -180,6 +180,7 @@ fn assign(job: &Job, executor: ExecutorId, epoch: u64, gpu_device_ids: Vec<Strin
     next.start_time_ms = None;
     next.exit_code = None;
     next.message = String::new();
+    next.stop_unconfirmed = false;
     Ok(next)
 }
 
@@ -301,7 +302,10 @@ fn abort_requested(job: &Job, grace_ms: Option<u64>, reason: &str, now_ms: u64) 
     };
     match job.state {
         JobState::Pending => {
-            let message = next.message.clone();
+            let mut message = next.message.clone();
+            if next.stop_unconfirmed {
+                message.push_str(" Its executor was lost, so the stop of its last attempt is unconfirmed.");
+            }
             finish(next, JobState::Aborted, EndReason::AbortedByUser, message, now_ms)
         }
         JobState::Assigned | JobState::Running => Ok(next),
@@ -378,6 +382,7 @@ fn recovered(
     next.start_time_ms = started_ms;
     next.due_time_ms = None;
     next.requeue_requested = false;
+    next.stop_unconfirmed = false;
     Ok(next)
 }
 
@@ -401,7 +406,10 @@ fn executor_lost(job: &Job, fenced: bool, jitter: u32, now_ms: u64) -> Result<Jo
         OnLost::Hold if !fenced => Err(Refused::State(job.state)),
         OnLost::Retry | OnLost::Hold => {
             let fault = Fault { reason: EndReason::ExecutorLost, message, may_have_started: true };
-            infrastructure_fault(next, fault, now_ms, now_ms, jitter)
+            let mut next = infrastructure_fault(next, fault, now_ms, now_ms, jitter)?;
+            // An abort before the next attempt cannot promise that nothing of this one runs.
+            next.stop_unconfirmed = !fenced && next.state == JobState::Pending;
+            Ok(next)
         }
         OnLost::Fail => finish(next, JobState::Failed, EndReason::ExecutorLost, message, now_ms),
     }
@@ -415,6 +423,7 @@ fn finish(
     at_ms: u64,
 ) -> Result<Job, Refused> {
     next.state = state;
+    next.stop_unconfirmed &= state == JobState::Aborted;
     next.end_reason = Some(reason);
     next.message = message;
     // The end never lies before the submit, whatever an executor's clock says.

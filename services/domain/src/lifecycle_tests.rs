@@ -239,6 +239,23 @@ fn a_job_on_hold_waits_for_its_lost_executor_until_that_is_fenced() {
 }
 
 #[test]
+fn an_abort_after_a_loss_does_not_promise_that_the_attempt_has_stopped() {
+    let lost = |fenced| Event::ExecutorLost { fenced, jitter: 0 };
+    let abort = || Event::AbortRequested { grace_ms: None, reason: String::new() };
+    let waits = apply(&assigned(OnLost::Retry), lost(false), 3_000).expect("it is put back");
+    let aborted = apply(&waits, abort(), 3_500).expect("it waits");
+    assert_eq!((aborted.state, aborted.stop_unconfirmed), (JobState::Aborted, true));
+    assert!(aborted.message.ends_with("is unconfirmed."), "{}", aborted.message);
+    let due = apply(&waits, Event::BecameDue, 1_000_000).expect("its time has come");
+    let event = Event::Assign { executor: ExecutorId::trusted("f"), epoch: 7, gpu_device_ids: vec![] };
+    let again = apply(&due, event, 1_000_000).expect("it is due");
+    assert!(!again.stop_unconfirmed, "its new attempt can be seen to stop");
+    let dead = apply(&assigned(OnLost::Retry), lost(true), 3_000).expect("it is put back");
+    let aborted = apply(&dead, abort(), 3_500).expect("it waits");
+    assert!(!aborted.stop_unconfirmed, "nothing runs where an operator says that nothing does");
+}
+
+#[test]
 fn a_newer_attempt_than_the_store_knows_is_taken_over_and_an_older_one_is_not() {
     let lost = job(OnLost::Hold, 0);
     let recovered = |number, epoch, started_ms| Event::Recovered {

@@ -128,6 +128,7 @@ impl Replica {
             tokio::time::sleep(DRAIN).await;
         };
         let result = tokio::select! {
+            biased;
             result = served => result,
             // Streams that never end by themselves are cut.
             () = drained => Ok(()),
@@ -153,6 +154,7 @@ async fn lead_first(context: Arc<Context>, stop: CancellationToken, over: Cancel
     let competing = leader::compete(context, stop.clone());
     tokio::pin!(competing);
     tokio::select! {
+        biased;
         () = &mut competing => {}
         // The store does not answer: the lock expires by itself.
         () = hand_over => {

@@ -74,6 +74,7 @@ pub async fn stream(
     let (out, reader) = mpsc::channel(OUTBOUND);
     tokio::spawn(async move {
         let piped = tokio::select! {
+            biased;
             () = out.closed() => return,
             () = context.stop.cancelled() => Err(stopping()),
             piped = pipe(&context, connect.as_ref(), feed, job, request, &out) => piped,

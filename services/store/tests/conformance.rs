@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_store::contract::{self, Subject};
-use berth_store::{Call, Store, StoreError};
+use berth_store::{Call, Position, Store, StoreError};
 use embedded_subject::EmbeddedSubject;
 use model_subject::ModelSubject;
 use redis_subject::RedisSubject;
@@ -230,6 +230,24 @@ async fn no_generation_is_older_than_one_that_was_seen() {
     let next = store.meta().await.expect("the counters").position.generation;
     assert!(next > seen, "{next} after {seen}");
     assert_eq!(store.meta().await.expect("the counters").position.generation, next, "it stays");
+}
+
+#[tokio::test]
+async fn the_history_of_redis_goes_on_across_restarts() {
+    let server = RedisSubject::start().await;
+    let store = server.open_itself().await;
+    store.commit(contract::a_submit("before")).await.expect("it is stored");
+    server.restart().await;
+    let store_after = server.open_itself().await;
+    store_after.commit(contract::a_submit("after")).await.expect("it is stored");
+    let beginning = Position { generation: 0, revision: 0 };
+    let all = store_after.history(beginning).await.expect("the log");
+    let revisions: Vec<u64> = all.iter().map(|(position, _)| position.revision).collect();
+    assert_eq!(revisions, [1, 2], "{all:?}");
+    let (first, second) = (all[0].0, all[1].0);
+    assert!(first.generation < second.generation, "{all:?}");
+    assert_eq!(store_after.history(first).await.expect("the log").len(), 1, "only what is newer");
+    assert!(store_after.history(second).await.expect("the log").is_empty());
 }
 
 #[tokio::test]

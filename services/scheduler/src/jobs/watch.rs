@@ -75,6 +75,7 @@ pub fn watch(
         // A watcher that goes away ends the watch even while nothing changes.
         let stop = watch.context.stop.clone();
         let end = tokio::select! {
+            biased;
             () = out.closed() => return,
             () = stop.cancelled() => Err(End::Failed(stopping())),
             end = watch.run(resume.is_some()) => end,

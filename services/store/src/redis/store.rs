@@ -26,8 +26,8 @@ use crate::record::{
 };
 use crate::validate::check_call;
 use crate::{
-    Call, Changes, Committed, Cursor, LeaseRenewal, LockInfo, LockRequest, MAX_PAGE, Meta, Page, Position,
-    SchedulerInfo, Scope, Store, StoreDescription, StoreError,
+    Call, Change, Changes, Committed, Cursor, LeaseRenewal, LockInfo, LockRequest, MAX_PAGE, Meta, Page,
+    Position, SchedulerInfo, Scope, Store, StoreDescription, StoreError,
 };
 
 /// The most calls of the log that one read returns.
@@ -84,6 +84,29 @@ impl RedisStore {
             "connected to redis"
         );
         Ok(store)
+    }
+
+    /// Reads some of what the log has after a position, across generations: for tools that judge the
+    /// whole history of a store. Empty where there is nothing newer. What was trimmed is left out.
+    ///
+    /// # Errors
+    /// Fails when the server cannot be reached or an entry cannot be decoded. Trying again is safe.
+    pub async fn history(&self, after: Position) -> Result<Vec<(Position, Change)>, StoreError> {
+        let args = vec![
+            text(&self.prefix),
+            number(after.generation),
+            number(after.revision),
+            number(MAX_LOG_ENTRIES),
+        ];
+        let mut reply = Reply::new(self.read(&self.scripts.history, args).await?)?;
+        let mut found = Vec::new();
+        while reply.len() > 0 {
+            let (generation, first) = (reply.number()?, reply.number()?);
+            let changes = reply.bytes()?.unwrap_or_default();
+            let entries = decode_log_entry(&changes, first)?.into_iter();
+            found.extend(entries.map(|(revision, change)| (Position { generation, revision }, change)));
+        }
+        Ok(found)
     }
 
     /// The arguments that every writing script begins with.

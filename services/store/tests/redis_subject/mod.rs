@@ -36,6 +36,10 @@ impl RedisSubject {
         connect(RedisConfig { command_timeout, ..config(self.port) }).await
     }
 
+    pub async fn open_itself(&self) -> RedisStore {
+        RedisStore::connect(config(self.port)).await.expect("a connection")
+    }
+
     pub async fn raw(&self, words: &[&str]) -> String {
         raw(self.port, words).await.expect("a reply")
     }

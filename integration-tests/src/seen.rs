@@ -99,12 +99,38 @@ impl Record {
         self.tail.append(&mut self.log);
         self.tail.retain(|logged| !kept.contains(&name(logged)));
         (self.log, self.sets) = (copy.log, copy.sets);
+        self.read_states();
+    }
+
+    /// What was made after a revision is lost with the store that had it.
+    pub fn lose_after(&mut self, revision: u64) {
+        let (kept, lost) = std::mem::take(&mut self.log).into_iter().partition(|l| l.revision <= revision);
+        self.log = kept;
+        self.tail.extend::<Vec<Logged>>(lost);
+        self.read_states();
+    }
+
+    fn read_states(&mut self) {
         self.states.clear();
         for logged in &self.log {
             if let Change::Job(job) = &logged.change {
                 self.states.insert(job.id.to_string(), job.state);
             }
         }
+    }
+
+    /// Who leads, by the newest word of it; `None` while nobody does.
+    pub fn leader(&self) -> Option<&str> {
+        let newest = self.log.iter().rev().find_map(|logged| match &logged.change {
+            Change::Leader { scheduler_id, .. } => Some(scheduler_id.as_str()),
+            Change::Job(_) | Change::JobDeleted(_) | Change::Executor(_) => None,
+        });
+        newest.filter(|leader| !leader.is_empty())
+    }
+
+    /// Counts the jobs whose newest state is as said.
+    pub fn count(&self, is_wanted: impl Fn(JobState) -> bool) -> usize {
+        self.states.values().filter(|state| is_wanted(**state)).count()
     }
 
     /// Notes that a job was acknowledged, by the number of its wish.

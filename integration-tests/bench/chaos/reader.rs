@@ -1,0 +1,114 @@
+//! Reads the store's log as it grows, from one life of the store to the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_integration_tests::redis::Redis;
+use berth_integration_tests::seen::Seen;
+use berth_integration_tests::wait::until;
+use berth_store::redis::{RedisConfig, RedisStore};
+use berth_store::{Change, Position};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+/// The pause where there was nothing new.
+const PAUSE: Duration = Duration::from_millis(40);
+
+struct Cursor {
+    store: RedisStore,
+    at: Position,
+}
+
+/// Reads until it is dropped.
+pub struct Reader {
+    cluster: String,
+    cursor: Arc<Mutex<Cursor>>,
+    seen: Seen,
+    runtime: Handle,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Reader {
+    /// Begins at the log's beginning.
+    pub fn begin(cluster: &str, redis: &Redis, seen: &Seen, runtime: &Handle) -> Self {
+        let store = runtime.block_on(connect(cluster, redis));
+        let at = Position { generation: 0, revision: 0 };
+        let cursor = Arc::new(Mutex::new(Cursor { store, at }));
+        let task = runtime.spawn(follow(cursor.clone(), seen.clone()));
+        Self { cluster: cluster.to_owned(), cursor, seen: seen.clone(), runtime: runtime.clone(), task }
+    }
+
+    /// Waits until everything was read that a store has, to which nobody else comes any more.
+    pub fn catch_up(&self, redis: &Redis) {
+        let mut before = None;
+        until("the log is read to its end", || {
+            let head = revision(&self.cluster, redis);
+            let at = self.runtime.block_on(self.cursor.lock()).at.revision;
+            let is_quiet = before == Some(head) && at >= head;
+            before = Some(head);
+            if !is_quiet {
+                // What is still on its way arrives.
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            is_quiet.then_some(())
+        });
+    }
+
+    /// Goes on with another store; what this one lacks of the log was lost.
+    pub fn go_over(&self, redis: &Redis) {
+        let head = revision(&self.cluster, redis);
+        self.runtime.block_on(async {
+            let mut cursor = self.cursor.lock().await;
+            cursor.store = connect(&self.cluster, redis).await;
+            cursor.at.revision = cursor.at.revision.min(head);
+            self.seen.record().lose_after(head);
+        });
+    }
+}
+
+async fn connect(cluster: &str, redis: &Redis) -> RedisStore {
+    let config = RedisConfig { url: redis.url(), cluster: cluster.to_owned(), ..RedisConfig::default() };
+    RedisStore::connect(config).await.expect("the store is there")
+}
+
+/// The newest revision of a store.
+fn revision(cluster: &str, redis: &Redis) -> u64 {
+    redis.cli(&["HGET", &format!("{{{cluster}}}:meta"), "revision"]).trim().parse().unwrap_or_default()
+}
+
+async fn follow(cursor: Arc<Mutex<Cursor>>, seen: Seen) {
+    loop {
+        let mut held = cursor.lock().await;
+        // A store that is away for a while is asked again.
+        let entries = held.store.history(held.at).await.unwrap_or_default();
+        if let Some((newest, _)) = entries.last() {
+            held.at = *newest;
+        }
+        let is_idle = entries.is_empty();
+        note(&seen, entries);
+        drop(held);
+        if is_idle {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+fn note(seen: &Seen, entries: Vec<(Position, Change)>) {
+    let now_ms = crate::now_ms();
+    let mut record = seen.record();
+    for (position, change) in entries {
+        let at_ms = match &change {
+            // The store's clock is the machine's: it tells better than whoever reads of it later.
+            Change::Executor(executor) if executor.session.is_some() => executor.register_time_ms,
+            Change::Executor(_) | Change::Job(_) | Change::JobDeleted(_) | Change::Leader { .. } => now_ms,
+        };
+        record.note(position.generation, at_ms, vec![(position.revision, change)]);
+    }
+}

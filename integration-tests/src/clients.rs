@@ -1,0 +1,174 @@
+//! Those who use a cluster and remember what they were told: they submit, repeat, abort and watch. Each
+//! call is repeated until it is answered, by whichever replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use berth_api::v1;
+use berth_api::v1::job_service_client::JobServiceClient;
+use berth_api::v1::watch_jobs_response::Event;
+use berth_domain::job::{JOB_STATES, JobState};
+use tonic::transport::Channel;
+
+use crate::history::{Abort, Submit, Told};
+use crate::seen::Seen;
+
+/// How long a call is waited for.
+pub const ANSWER: Duration = Duration::from_secs(2);
+/// The pause before it is repeated.
+pub const PAUSE: Duration = Duration::from_millis(150);
+
+/// The ways to the replicas.
+#[async_trait]
+pub trait Ways: Send + Sync {
+    /// How many replicas there are to be asked.
+    fn count(&self) -> usize;
+
+    /// A way to a replica, by its number from 0; `None` where it cannot be reached.
+    async fn channel(&self, index: usize) -> Option<Channel>;
+
+    /// The true time, in milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64;
+}
+
+/// A client or an operator.
+#[derive(Clone)]
+pub struct Caller {
+    /// The ways to the replicas.
+    pub ways: Arc<dyn Ways>,
+    /// What was seen.
+    pub seen: Seen,
+}
+
+/// A job that is wanted.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Its number: jobs of the same number have the same idempotency key.
+    pub number: usize,
+    /// What is to be run.
+    pub spec: v1::JobSpec,
+    /// Tells the spec from others under the same key.
+    pub words: String,
+    /// How it ends if nothing but its command ends it.
+    pub end: JobState,
+}
+
+/// Calls one replica after the other until one gives what `read` takes for an answer.
+macro_rules! until_answered {
+    ($caller:expr, $client:ident, $method:ident($request:expr), $read:expr) => {{
+        let mut found = None;
+        for attempt in 0.. {
+            if let Some(channel) = $caller.ways.channel(attempt % $caller.ways.count()).await {
+                let mut client = $client::new(channel);
+                let answer = tokio::time::timeout($crate::clients::ANSWER, client.$method($request)).await;
+                if let Ok(answer) = answer {
+                    found = $read(answer.map(tonic::Response::into_inner));
+                }
+            }
+            if found.is_some() || $caller.seen.is_over() {
+                break;
+            }
+            tokio::time::sleep($crate::clients::PAUSE).await;
+        }
+        found
+    }};
+}
+pub(crate) use until_answered;
+
+fn state_of(state: v1::JobState) -> JobState {
+    JOB_STATES.into_iter().find(|known| state.as_str_name().ends_with(known.name())).expect("it has a state")
+}
+
+impl Caller {
+    /// Submits a job until it is acknowledged, or refused because its key stands for another.
+    pub async fn submit(&self, order: &Order) -> Option<String> {
+        let key = format!("wish-{}", order.number);
+        let request = || v1::SubmitJobRequest {
+            spec: Some(order.spec.clone()),
+            request_id: key.clone(),
+            ..Default::default()
+        };
+        let read = |answer: Result<v1::SubmitJobResponse, tonic::Status>| match answer {
+            Ok(answer) => answer.job.map(|job| Some(job.id)),
+            // Another spec under a key must be refused.
+            Err(status) if status.code() == tonic::Code::AlreadyExists => Some(None),
+            Err(_) => None,
+        };
+        let answer = until_answered!(self, JobServiceClient, submit_job(request()), read);
+        let job = answer.flatten();
+        let submit = Submit { key, spec: order.words.clone(), job: job.clone(), end: Some(order.end) };
+        let mut record = self.seen.record();
+        record.submits.push(submit);
+        if let Some(id) = &job {
+            record.acknowledge(order.number, id);
+        }
+        job
+    }
+
+    /// Aborts a job until it is answered with its end.
+    pub async fn abort(self, id: String, pause: Duration) {
+        tokio::time::sleep(pause).await;
+        let at_ms = self.ways.now_ms();
+        self.seen.record().aborts.push(Abort { job: id.clone(), state: None, at_ms });
+        let request = || v1::AbortJobRequest { id: id.clone(), ..Default::default() };
+        let read = |answer: Result<v1::AbortJobResponse, tonic::Status>| match answer {
+            Ok(answer) => {
+                let state = state_of(answer.job.expect("an answer has a job").state());
+                let at_ms = self.ways.now_ms();
+                self.seen.record().aborts.push(Abort { job: id.clone(), state: Some(state), at_ms });
+                state.is_terminal().then_some(())
+            }
+            // It has ended otherwise, or the store has lost it.
+            Err(status) => {
+                matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::NotFound).then_some(())
+            }
+        };
+        until_answered!(self, JobServiceClient, abort_job(request()), read);
+    }
+
+    /// Watches every job, by one replica after the other, and goes on where the one before broke off.
+    pub async fn watch(self, number: usize) {
+        let mut token = String::new();
+        for attempt in number.. {
+            if let Some(channel) = self.ways.channel(attempt % self.ways.count()).await {
+                self.follow(number, channel, &mut token).await;
+            }
+            if self.seen.is_over() {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow(&self, number: usize, channel: Channel, token: &mut String) {
+        let request = v1::WatchJobsRequest { resume_token: token.clone(), ..Default::default() };
+        let mut client = JobServiceClient::new(channel);
+        let Ok(Ok(stream)) = tokio::time::timeout(ANSWER, client.watch_jobs(request)).await else { return };
+        let mut stream = stream.into_inner();
+        while !self.seen.is_over() {
+            let answer = match tokio::time::timeout(Duration::from_secs(1), stream.message()).await {
+                Err(_) => continue,
+                Ok(Ok(Some(answer))) => answer,
+                Ok(Ok(None) | Err(_)) => return,
+            };
+            let told = match answer.event {
+                Some(Event::Job(job)) => {
+                    let revision = u64::try_from(job.revision).expect("revisions are positive");
+                    Some(Told::Job { job: job.id, revision })
+                }
+                Some(Event::Resync(_)) => Some(Told::Resync),
+                Some(Event::Counts(_)) | None => None,
+            };
+            if !answer.resume_token.is_empty() {
+                *token = answer.resume_token;
+            }
+            let is_void = matches!(told, Some(Told::Resync));
+            self.seen.record().watches[number].extend(told);
+            if is_void {
+                token.clear();
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! From lines to a history.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::BufRead;
+
+use berth_domain::executor::{Drain, Executor, ExecutorState};
+use berth_domain::ids::{AttemptRef, ExecutorId, JobId, Namespace, SchedulerId, SessionId};
+use berth_domain::job::{EndReason, JOB_STATES, Job, JobState};
+use berth_domain::resources::{Capacity, Demand, GpuDevice, Reserved};
+use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+use berth_store::{Change, Scope};
+
+use super::FileError;
+use super::lines::{ChangeLine, ExecutorLine, JobLine, Line, ReservedLine};
+use super::write::{on_lost_name, reason_name};
+use crate::history::{Abort, History, Logged, Run, Sets, Submit, Told};
+
+const REASONS: [EndReason; 10] = [
+    EndReason::ExitCode,
+    EndReason::OomKilled,
+    EndReason::ImageNotFound,
+    EndReason::ImagePullFailed,
+    EndReason::QueueTimeout,
+    EndReason::RunTimeout,
+    EndReason::AbortedByUser,
+    EndReason::ExecutorLost,
+    EndReason::ExecutorFault,
+    EndReason::RefusedByPolicy,
+];
+
+/// Reads a history. Empty lines are passed over.
+///
+/// # Errors
+/// Fails as the reader does, and at the first line that is not one of a history.
+pub fn read(from: impl BufRead) -> Result<History, FileError> {
+    let mut history = History::default();
+    for (index, line) in from.lines().enumerate() {
+        let line = line?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let read = serde_json::from_str(&line).map_err(|error| error.to_string());
+        read.and_then(|line| take(&mut history, line))
+            .map_err(|reason| FileError::Line { number: index + 1, reason })?;
+    }
+    Ok(history)
+}
+
+fn take(history: &mut History, line: Line) -> Result<(), String> {
+    match line {
+        Line::Settings { lost_after_ms, is_quiet } => {
+            (history.lost_after_ms, history.is_quiet) = (lost_after_ms, is_quiet);
+        }
+        Line::Submit { key, spec, job, end } => {
+            history.submits.push(Submit { key, spec, job, end: end.as_deref().map(state).transpose()? });
+        }
+        Line::Abort { job, state: answered, at_ms } => {
+            let state = answered.as_deref().map(state).transpose()?;
+            history.aborts.push(Abort { job, state, at_ms });
+        }
+        Line::Change(line) => {
+            let is_lost = line.lost;
+            let logged = change(*line)?;
+            if is_lost { history.tail.push(logged) } else { history.log.push(logged) }
+        }
+        Line::Run { job, attempt, epoch, executor, started_ms, ended_ms, exit_code, neighbour } => {
+            if ended_ms.is_some() != exit_code.is_some() {
+                return Err("endedMs and exitCode come together, or both are absent".to_owned());
+            }
+            let attempt = AttemptRef { job: JobId::trusted(job), number: attempt, epoch };
+            let run = Run { attempt, executor, started_ms, ended: ended_ms.zip(exit_code) };
+            if neighbour { history.neighbours.push(run) } else { history.runs.push(run) }
+        }
+        Line::Sets { revision, pending, delayed, finished, assigned, reserved } => {
+            let mut sets = vec![
+                (Scope::Pending, ids(pending)),
+                (Scope::Delayed, ids(delayed)),
+                (Scope::Finished, ids(finished)),
+            ];
+            let assigned = assigned.into_iter();
+            sets.extend(assigned.map(|(id, jobs)| (Scope::Assigned(ExecutorId::trusted(id)), ids(jobs))));
+            let reserved = reserved.into_iter().map(|(id, line)| (ExecutorId::trusted(id), held(line)));
+            history.sets.push(Sets { revision, sets, reserved: reserved.collect() });
+        }
+        Line::Told { watch, job, revision, resync } => {
+            if watch == 0 || watch > MAX_WATCHES {
+                return Err(format!("watches are numbered from 1 to {MAX_WATCHES}"));
+            }
+            if history.watches.len() < watch {
+                history.watches.resize_with(watch, Vec::new);
+            }
+            let told = if resync { Told::Resync } else { Told::Job { job, revision } };
+            history.watches[watch - 1].push(told);
+        }
+        Line::Unanswered { call } => history.unanswered.push(call),
+    }
+    Ok(())
+}
+
+/// The most watches of a history.
+const MAX_WATCHES: usize = 10_000;
+
+fn state(name: &str) -> Result<JobState, String> {
+    let known = JOB_STATES.into_iter().find(|state| state.name() == name);
+    known.ok_or_else(|| format!("{name:?} is no state"))
+}
+
+fn ids(ids: Vec<String>) -> BTreeSet<JobId> {
+    ids.into_iter().map(JobId::trusted).collect()
+}
+
+fn held(line: ReservedLine) -> Reserved {
+    Reserved {
+        cpu_millis: line.cpu_millis,
+        memory_bytes: line.memory_bytes,
+        gpu_ids: line.gpu_device_ids.into_iter().collect(),
+    }
+}
+
+fn change(line: ChangeLine) -> Result<Logged, String> {
+    let ChangeLine { generation, revision, at_ms, lost: _, job, deleted, executor, leader } = line;
+    let change = match (job, deleted, executor, leader) {
+        (Some(line), None, None, None) => Change::Job(Box::new(job_of(line, revision)?)),
+        (None, Some(id), None, None) => Change::JobDeleted(JobId::trusted(id)),
+        (None, None, Some(line), None) => Change::Executor(Box::new(executor_of(line, revision))),
+        (None, None, None, Some(leader)) => {
+            Change::Leader { epoch: leader.epoch, scheduler_id: leader.scheduler_id }
+        }
+        _ => return Err("a change has one of job, deleted, executor and leader".to_owned()),
+    };
+    Ok(Logged { generation, revision, at_ms, change })
+}
+
+fn job_of(line: JobLine, revision: u64) -> Result<Job, String> {
+    let on_lost = match line.on_lost {
+        None => OnLost::default(),
+        Some(name) => [OnLost::Retry, OnLost::Fail, OnLost::Hold]
+            .into_iter()
+            .find(|known| on_lost_name(*known) == name)
+            .ok_or_else(|| format!("{name:?} is none of RETRY, FAIL and HOLD"))?,
+    };
+    let end_reason = line.end_reason.map(|name| {
+        let known = REASONS.into_iter().find(|reason| reason_name(*reason) == name);
+        known.ok_or_else(|| format!("{name:?} is no reason of an end"))
+    });
+    let demand = Demand { cpu_millis: line.cpu_millis, memory_bytes: line.memory_bytes, ..Demand::default() };
+    let spec = JobSpec {
+        image: String::new(),
+        command: Vec::new(),
+        env: BTreeMap::new(),
+        working_dir: String::new(),
+        demand,
+        priority: 50,
+        clocks: Clocks { queue_timeout_ms: line.queue_timeout_ms, ..Clocks::default() },
+        max_retries: 0,
+        labels: BTreeMap::new(),
+        on_lost,
+        network: Network::None,
+        pull_policy: PullPolicy::Missing,
+        namespace: Namespace::trusted("default"),
+    };
+    Ok(Job {
+        state: state(&line.state)?,
+        attempt: line.attempt,
+        attempt_epoch: line.attempt_epoch,
+        executor: line.executor_id.map(ExecutorId::trusted),
+        gpu_device_ids: line.gpu_device_ids,
+        due_time_ms: line.due_time_ms,
+        end_time_ms: line.end_time_ms,
+        exit_code: line.exit_code,
+        end_reason: end_reason.transpose()?,
+        message: line.message,
+        infrastructure_retries: line.infrastructure_retries,
+        stop_unconfirmed: line.stop_unconfirmed,
+        revision,
+        ..Job::new(JobId::trusted(line.id), String::new(), &spec, 0)
+    })
+}
+
+fn executor_of(line: ExecutorLine, revision: u64) -> Executor {
+    let device = |id: String| GpuDevice { id, model: String::new(), emulated: true };
+    let capacity = Capacity {
+        cpu_millis: line.cpu_millis,
+        memory_bytes: line.memory_bytes,
+        gpus: line.gpu_device_ids.into_iter().map(device).collect(),
+    };
+    Executor {
+        session: line.session.map(SessionId::trusted),
+        state: if line.lost { ExecutorState::Lost } else { ExecutorState::Active },
+        not_ready: line.not_ready.then(String::new),
+        restarting: line.restarting,
+        drain: line.draining.then(Drain::default),
+        fenced: line.fenced,
+        revision,
+        ..Executor::new(ExecutorId::trusted(line.id), SchedulerId::trusted(""), capacity, 0)
+    }
+}
