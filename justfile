@@ -73,6 +73,10 @@ failover *args:
 sim *args:
     @./run sim "$@"
 
+# Look at every order of events of the protocol, at a small size
+model *args:
+    @./run model "$@"
+
 # Put bugs into a copy of the sources, and look whether the simulation finds each
 mutants *args:
     @./run mutants "$@"

@@ -16,6 +16,7 @@ pub mod http;
 pub mod load;
 pub mod mutants;
 pub mod process;
+pub mod protocol;
 pub mod recipe;
 pub mod redis;
 pub mod registry;
