@@ -41,13 +41,11 @@ fn promises() -> Vec<Property<Cluster>> {
                 .filter(|attempt| attempt.is_noted)
                 .all(|noted| state.jobs[usize::from(noted.job)].current() != Some(noted.key))
         }),
-        // A job that is pending at its abort has no executor, and nothing is said of an attempt that was given
-        // up before: it runs on until its executor hears of it.
         always("nothing of an attempt runs once its abort is confirmed", |_, state| {
             attempts(state).filter(|attempt| attempt.container.is_running()).all(|running| {
                 let record = &state.jobs[usize::from(running.job)];
                 let is_confirmed = record.state == JobState::Aborted && !record.is_unconfirmed;
-                !(is_last(record, running) && is_confirmed && record.executor.is_some())
+                !(is_last(record, running) && is_confirmed)
             })
         }),
         always("where nothing is left to happen, every job has ended", |cluster, state| {

@@ -158,15 +158,17 @@ impl Watch {
             let jobs = self.context.store.jobs(&[id]).await.map_err(|e| self.context.problem(&e))?;
             let jobs: Vec<Job> = jobs.into_iter().flatten().collect();
             self.note_ahead(&jobs);
-            return self.send_jobs(jobs, self.position).await;
+            return self.send_jobs(jobs, Some(self.position)).await;
         }
         let mut after: Option<Cursor> = None;
         loop {
             let page = self.context.store.page(&Scope::All, after.as_ref(), MAX_PAGE).await;
             let page = page.map_err(|e| self.context.problem(&e))?;
             self.note_ahead(&page.jobs);
-            self.send_jobs(page.jobs, self.position).await?;
             after = page.next;
+            // Whoever breaks off before the end has not seen all of it, and must begin anew.
+            let position = after.is_none().then_some(self.position);
+            self.send_jobs(page.jobs, position).await?;
             if after.is_none() {
                 return Ok(());
             }
@@ -186,7 +188,7 @@ impl Watch {
             match change {
                 // What the present state showed already is not shown again, least of all older.
                 Change::Job(job) if self.ahead.get(&job.id).is_some_and(|seen| *seen >= job.revision) => {}
-                Change::Job(job) => self.send_jobs(vec![*job], position).await?,
+                Change::Job(job) => self.send_jobs(vec![*job], Some(position)).await?,
                 Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => {}
             }
             self.position = position;
@@ -194,29 +196,33 @@ impl Watch {
         Ok(())
     }
 
-    async fn send_jobs(&self, jobs: Vec<Job>, position: Position) -> Result<(), End> {
-        for jobs in jobs.chunks(MAX_SHOWN) {
-            self.send_some(jobs.to_vec(), position).await?;
+    /// Sends jobs; with the last of them, how to go on after it.
+    async fn send_jobs(&self, jobs: Vec<Job>, position: Option<Position>) -> Result<(), End> {
+        let mut chunks = jobs.chunks(MAX_SHOWN).peekable();
+        while let Some(jobs) = chunks.next() {
+            self.send_some(jobs.to_vec(), position.filter(|_| chunks.peek().is_none())).await?;
         }
         Ok(())
     }
 
-    async fn send_some(&self, jobs: Vec<Job>, position: Position) -> Result<(), End> {
+    async fn send_some(&self, jobs: Vec<Job>, position: Option<Position>) -> Result<(), End> {
         let found = matching(&self.context, &self.filter, jobs).await?;
         let specs = found.iter().filter_map(|(job, spec)| Some((job.id.clone(), spec.clone()?))).collect();
         let jobs: Vec<Job> = found.into_iter().map(|(job, _)| job).collect();
-        for shown in show_with(&self.context, &jobs, &specs).await? {
-            self.send_at(Event::Job(shown), position).await?;
+        let mut shown = show_with(&self.context, &jobs, &specs).await?.into_iter().peekable();
+        while let Some(job) = shown.next() {
+            self.send_at(Event::Job(job), position.filter(|_| shown.peek().is_none())).await?;
         }
         Ok(())
     }
 
     async fn send(&self, event: Event) -> Result<(), End> {
-        self.send_at(event, self.position).await
+        self.send_at(event, Some(self.position)).await
     }
 
-    async fn send_at(&self, event: Event, position: Position) -> Result<(), End> {
-        let message = v1::WatchJobsResponse { resume_token: write_token(position), event: Some(event) };
+    async fn send_at(&self, event: Event, position: Option<Position>) -> Result<(), End> {
+        let resume_token = position.map(write_token).unwrap_or_default();
+        let message = v1::WatchJobsResponse { resume_token, event: Some(event) };
         self.out.send(Ok(message)).await.map_err(|_| End::Gone)
     }
 }

@@ -2,6 +2,7 @@
 //! played by the test. Time is paused: it moves only when everything waits.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test says what it expects")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -365,6 +366,37 @@ async fn a_watch_starts_with_the_present_state_and_resumes_where_it_broke() {
     let next = stream.message().await.expect("it lives").expect("it goes on");
     let Some(v1::watch_jobs_response::Event::Job(seen)) = next.event else { panic!("a job is told") };
     assert_eq!(seen.state(), JobState::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_breaks_within_the_present_state_leaves_nothing_out() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    let mut client = JobServiceClient::new(routes.clone());
+    let mut wanted = BTreeSet::new();
+    for _ in 0..3 {
+        wanted.insert(submit(&routes, spec(1_000)).await.id);
+    }
+    let mut told = BTreeSet::new();
+    let mut resume_token = String::new();
+    // It breaks after each answer, until it is told where to go on after the last.
+    for broken in 0.. {
+        let request = v1::WatchJobsRequest { resume_token: resume_token.clone(), ..Default::default() };
+        let mut stream = client.watch_jobs(request).await.expect("it goes on").into_inner();
+        for _ in 0..=broken {
+            let answer = stream.message().await.expect("it lives").expect("it goes on");
+            let Some(v1::watch_jobs_response::Event::Job(seen)) = answer.event else {
+                panic!("a job is told")
+            };
+            told.insert(seen.id);
+            resume_token = answer.resume_token;
+        }
+        if !resume_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(told, wanted, "who was given a token has seen all of it");
 }
 
 #[tokio::test(start_paused = true)]
