@@ -9,6 +9,8 @@ use berth_api::v1;
 use berth_api::v1::job_service_client::JobServiceClient;
 use berth_api::v1::watch_jobs_response::Event;
 use berth_domain::job::{JOB_STATES, JobState};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tonic::transport::Channel;
 
 use crate::history::{Abort, Submit, Told};
@@ -130,9 +132,12 @@ impl Caller {
     /// Watches every job, by one replica after the other, and goes on where the one before broke off.
     pub async fn watch(self, number: usize) {
         let mut token = String::new();
+        let mut rng = StdRng::seed_from_u64(number as u64);
         for attempt in number.. {
+            // Some break off by themselves, at any answer.
+            let most = if rng.random_bool(0.3) { rng.random_range(1..60) } else { usize::MAX };
             if let Some(channel) = self.ways.channel(attempt % self.ways.count()).await {
-                self.follow(number, channel, &mut token).await;
+                self.follow(number, channel, &mut token, most).await;
             }
             if self.seen.is_over() {
                 break;
@@ -141,12 +146,19 @@ impl Caller {
         }
     }
 
-    async fn follow(&self, number: usize, channel: Channel, token: &mut String) {
+    async fn follow(&self, number: usize, channel: Channel, token: &mut String, most: usize) {
         let request = v1::WatchJobsRequest { resume_token: token.clone(), ..Default::default() };
         let mut client = JobServiceClient::new(channel);
         let Ok(Ok(stream)) = tokio::time::timeout(ANSWER, client.watch_jobs(request)).await else { return };
         let mut stream = stream.into_inner();
-        while !self.seen.is_over() {
+        if token.is_empty() {
+            // It begins anew: what it was told before is void.
+            self.seen.record().watches[number].push(Told::Resync);
+        }
+        for _ in 0..most {
+            if self.seen.is_over() {
+                return;
+            }
             let answer = match tokio::time::timeout(Duration::from_secs(1), stream.message()).await {
                 Err(_) => continue,
                 Ok(Ok(Some(answer))) => answer,
@@ -160,9 +172,7 @@ impl Caller {
                 Some(Event::Resync(_)) => Some(Told::Resync),
                 Some(Event::Counts(_)) | None => None,
             };
-            if !answer.resume_token.is_empty() {
-                *token = answer.resume_token;
-            }
+            *token = answer.resume_token;
             let is_void = matches!(told, Some(Told::Resync));
             self.seen.record().watches[number].extend(told);
             if is_void {

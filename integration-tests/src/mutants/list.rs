@@ -334,9 +334,25 @@ pub const MUTANTS: &[Mutant] = &[
         about: "a watch leaves one change of many out",
         edits: &[edit(
             WATCH,
-            "self.send_jobs(vec![*job], position).await?",
-            "if revision % 9 != 0 { self.send_jobs(vec![*job], position).await? }",
+            "self.send_jobs(vec![*job], Some(position)).await?",
+            "if revision % 9 != 0 { self.send_jobs(vec![*job], Some(position)).await? }",
         )],
+    },
+    Mutant {
+        name: "watch-token-too-early",
+        about: "a watch that breaks within the present state is to go on after it",
+        edits: &[
+            edit(
+                WATCH,
+                "after.is_none().then_some(self.position);",
+                "(MUTANT || after.is_none()).then_some(self.position);",
+            ),
+            edit(
+                WATCH,
+                "let resume_token = position.map(write_token).unwrap_or_default();",
+                "let resume_token = position.or((MUTANT).then_some(self.position)).map(write_token).unwrap_or_default();",
+            ),
+        ],
     },
     Mutant {
         name: "watch-hides-a-gap",
