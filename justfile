@@ -81,6 +81,10 @@ model *args:
 mutants *args:
     @./run mutants "$@"
 
+# Throw damaged messages, records, JSON and texts at whatever reads them
+fuzz *args:
+    @./run fuzz "$@"
+
 # Break a running cluster of real processes for so many minutes, and judge what became of it
 chaos *args:
     @./run chaos "$@"

@@ -50,8 +50,46 @@ fn any_json() -> impl Strategy<Value = Json> {
     })
 }
 
+/// As many cases as `PROPTEST_CASES` says, or as many as are given.
+fn cases(usual: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        config
+    } else {
+        ProptestConfig { cases: usual, ..config }
+    }
+}
+
+/// Texts near requests that people write.
+fn near_requests() -> impl Strategy<Value = Vec<u8>> {
+    let lines: Vec<&str> = include_str!("corpus/submit.jsonl").lines().collect();
+    let edits = prop::collection::vec((any::<u16>(), 0..3_u8, any::<u8>()), 0..6);
+    (prop::sample::select(lines), edits).prop_map(|(line, edits)| {
+        let mut bytes = line.as_bytes().to_vec();
+        for (at, act, byte) in edits {
+            let at = usize::from(at) % (bytes.len() + 1);
+            match act {
+                0 if at < bytes.len() => bytes[at] = byte,
+                1 if at < bytes.len() => {
+                    bytes.remove(at);
+                }
+                _ => bytes.insert(at, byte),
+            }
+        }
+        bytes
+    })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(cases(2_000))]
+
+    #[test]
+    fn requests_near_those_that_people_write_are_taken_or_refused(bytes in near_requests()) {
+        if let Ok(Ok(request)) = parse(&bytes).map(parse_submit) {
+            let shown = render("berth.v1.SubmitJobRequest", &request);
+            prop_assert!(shown.is_object(), "{shown}");
+        }
+    }
 
     #[test]
     fn no_json_breaks_the_reader_and_what_was_read_reads_back(value in any_json()) {
@@ -86,7 +124,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn no_request_gets_a_fault(

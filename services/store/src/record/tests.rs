@@ -178,8 +178,58 @@ prop_compose! {
     }
 }
 
+/// As many cases as `PROPTEST_CASES` says, or as many as are given.
+fn cases(usual: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        config
+    } else {
+        ProptestConfig { cases: usual, ..config }
+    }
+}
+
+/// A record with some bytes changed, doubled or left out.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let record = prop_oneof![
+        job().prop_map(|job| encode_job(&job)),
+        spec().prop_map(|spec| encode_spec(&spec)),
+        executor().prop_map(|executor| encode_executor(&executor)),
+        job().prop_map(|job| encode_change(&Change::Job(Box::new(job)))),
+    ];
+    (record, vec((any::<u16>(), 0..3_u8, any::<u8>()), 0..6)).prop_map(|(mut record, edits)| {
+        for (at, act, byte) in edits {
+            let at = usize::from(at) % (record.len() + 1);
+            match act {
+                0 if at < record.len() => record[at] = byte,
+                1 => record.truncate(at),
+                _ => record.insert(at, byte),
+            }
+        }
+        record
+    })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(cases(1_000))]
+
+    #[test]
+    fn damaged_records_are_read_or_refused(bytes in damaged()) {
+        if let Ok(job) = decode_job(&bytes, 1) {
+            prop_assert_eq!(decode_job(&encode_job(&job), 1).unwrap(), job);
+        }
+        if let Ok(spec) = decode_spec(&bytes) {
+            prop_assert_eq!(decode_spec(&encode_spec(&spec)).unwrap(), spec);
+        }
+        if let Ok(executor) = decode_executor(&bytes, 1) {
+            prop_assert_eq!(decode_executor(&encode_executor(&executor), 1).unwrap(), executor);
+        }
+        let _ = decode_log_entry(&bytes, 1);
+        let _ = decode_scheduler(&bytes, 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(128))]
 
     #[test]
     fn a_job_survives_being_stored(job in job()) {
