@@ -21,6 +21,9 @@ pub const LATENCY: Duration = Duration::from_millis(20);
 const SLOW: Duration = Duration::from_secs(2);
 /// How often the store's sets are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
+/// After the last fault and the last end: whoever is away comes back, and stops what is no longer wanted; a
+/// second end of any job would follow.
+const QUIET_FOR: Duration = Duration::from_secs(40);
 
 /// A run under way.
 pub struct Play<'a, 'b> {
@@ -68,7 +71,7 @@ impl<'a, 'b> Play<'a, 'b> {
     /// Plays it to its end. Gives the kinds of fault that happened, and whether the run came to its end.
     pub fn run(mut self) -> (BTreeMap<&'static str, usize>, bool) {
         let mut due = self.due();
-        let mut looked = Duration::ZERO;
+        let (mut looked, mut calm_since) = (Duration::ZERO, None);
         loop {
             let now = self.sim.elapsed();
             while let Some((_, act, number)) = due.first().copied().filter(|(at, ..)| *at <= now) {
@@ -78,17 +81,43 @@ impl<'a, 'b> Play<'a, 'b> {
             self.look_after_processes();
             if now - looked >= LOOK_EVERY {
                 looked = now;
-                self.seen.record().note_sets(&self.world.store.snapshot());
+                self.look_at_sets();
+                if calm_since.is_none() && due.is_empty() && self.is_calm(now) {
+                    calm_since = Some(now);
+                    self.world
+                        .processes()
+                        .into_iter()
+                        .for_each(|process| self.world.lives(process).points.disarm());
+                }
+                if calm_since.is_some_and(|since| now - since >= QUIET_FOR) {
+                    self.seen.set_over();
+                    return (self.happened, true);
+                }
             }
-            match self.sim.step() {
-                Ok(true) => break,
-                Ok(false) if self.sim.elapsed() < LIMIT => {}
-                Ok(false) => return (self.happened, false),
-                Err(error) => panic!("the simulation itself broke: {error}"),
+            if now >= LIMIT {
+                return (self.happened, false);
             }
+            self.sim.step().expect("nothing but the cluster may break");
         }
-        self.seen.record().note_sets(&self.world.store.snapshot());
-        (self.happened, true)
+    }
+
+    /// Says whether nothing goes wrong any more, beside what is dead for good, and every job has ended.
+    fn is_calm(&self, now: Duration) -> bool {
+        let are_back = self.down.values().all(|until| *until == Duration::MAX);
+        let in_service = self.plan.rounds.iter().all(|round| round.begins + round.lasts <= now);
+        let record = self.seen.record();
+        let mut jobs = self.plan.jobs.iter();
+        are_back
+            && in_service
+            && jobs.all(|wish| record.is_acknowledged(wish.number))
+            && record.have_all_ended()
+    }
+
+    fn look_at_sets(&self) {
+        let mut record = self.seen.record();
+        if record.has_news() {
+            record.note_sets(&self.world.store.snapshot());
+        }
     }
 
     fn due(&self) -> BTreeSet<(Duration, Act, usize)> {

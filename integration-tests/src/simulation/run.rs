@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::clients::Caller;
+use super::clients::{Caller, WATCHES, use_cluster};
 use super::plan::{Part, Plan};
 use super::play::{LATENCY, Play};
 use super::seen::Seen;
@@ -11,15 +11,8 @@ use super::world::{EPOCH_MS, World, at_ms, now_ms};
 use super::{Report, panics};
 use crate::history::History;
 
-/// By then every fault is over, and was got over.
-const QUIET_AT: Duration = Duration::from_secs(90);
-/// After the last end: whoever is away comes back, and stops what is no longer wanted; a second end of any
-/// job would follow.
-const QUIET_FOR: Duration = Duration::from_secs(30);
 /// No executor is judged lost sooner after its registration: schedulers are started with their defaults.
 const LOST_AFTER_MS: u64 = 30_000;
-/// Clients that watch.
-const WATCHES: usize = 2;
 
 /// Plays a plan.
 pub fn play(plan: &Plan) -> Report {
@@ -38,19 +31,9 @@ pub fn play(plan: &Plan) -> Report {
     let world = World::new(&mut sim, plan);
     let tapped = seen.clone();
     world.store.set_tap(move |generation, entries| tapped.record().note(generation, now_ms(), entries));
-    let caller = Caller { schedulers: plan.schedulers, seen: seen.clone() };
-    sim.client("observer", observe(seen.clone(), plan.jobs.iter().map(|wish| wish.number).collect()));
-    sim.client("client", caller.clone().submit_all(plan.seed, plan.jobs.clone()));
-    for round in &plan.rounds {
-        sim.client(format!("operator-{}", round.number), caller.clone().operate(round.clone()));
-    }
     seen.record().watches.resize_with(WATCHES, Vec::new);
-    for number in 0..WATCHES {
-        sim.client(format!("watcher-{number}"), caller.clone().watch(number));
-    }
-    if let Some(executor) = plan.dead() {
-        sim.client("fencer", caller.clone().fence(executor));
-    }
+    let caller = Caller { schedulers: plan.schedulers, seen: seen.clone() };
+    sim.client("clients", use_cluster(caller, plan.clone()));
     let (faults, is_complete) = Play::new(&mut sim, plan, &world, &seen).run();
     let end_ms = at_ms(sim.elapsed());
     let mut record = seen.record();
@@ -79,18 +62,4 @@ pub fn play(plan: &Plan) -> Report {
         took: sim.elapsed(),
         store_skew_ms,
     }
-}
-
-/// Waits until every job was acknowledged and has ended, and then for what may still come.
-async fn observe(seen: Seen, wishes: Vec<usize>) -> turmoil::Result {
-    let is_done = || {
-        let record = seen.record();
-        wishes.iter().all(|number| record.is_acknowledged(*number)) && record.have_all_ended()
-    };
-    while !is_done() || turmoil::elapsed() < QUIET_AT {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    tokio::time::sleep(QUIET_FOR).await;
-    seen.set_over();
-    Ok(())
 }
