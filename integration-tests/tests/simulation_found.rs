@@ -19,6 +19,8 @@ fn quiet(jobs: Vec<Wish>) -> Plan {
         schedulers: 1,
         machines: vec![Machine { cores: 2, gpus: (0, ""), skew_ms: 0 }],
         log_age: Duration::from_secs(60),
+        tick: ms(5),
+        store_latency: Duration::ZERO,
         jobs,
         faults: Vec::new(),
         rounds: Vec::new(),

@@ -80,7 +80,7 @@ fn leads(epoch: u64) -> Change {
 }
 
 fn submit(key: &str, spec: &str, job: Option<&str>) -> Submit {
-    Submit { key: key.into(), spec: spec.into(), job: job.map(str::to_owned), end: None }
+    Submit { key: key.into(), spec: spec.into(), job: job.map(str::to_owned), end: None, code: None }
 }
 
 /// A leader, an executor and a job that succeeds; what happens is changed by each test.
@@ -429,6 +429,15 @@ fn a_job_ends_as_its_command_does_unless_it_was_given_up() {
     breaks(&history, Invariant::Outcome);
     history.aborts = vec![Abort { job: "a".into(), state: None, at_ms: 1 }];
     assert_eq!(judge(&history), [], "somebody asked for it");
+}
+
+#[test]
+fn a_job_that_exits_does_so_with_the_code_of_its_command() {
+    let mut history = good();
+    history.submits[0].code = Some(0);
+    assert_eq!(judge(&history), []);
+    history.submits[0].code = Some(3);
+    breaks(&history, Invariant::Outcome);
 }
 
 #[test]

@@ -145,7 +145,8 @@ impl Caller {
         };
         let answer = until_answered!(self, JobServiceClient, submit_job(request()), read);
         let job = answer.flatten();
-        let submit = Submit { key, spec: wish.command.clone(), job: job.clone(), end: Some(wish.end) };
+        let (end, code) = (Some(wish.end), Some(wish.code()));
+        let submit = Submit { key, spec: wish.command.clone(), job: job.clone(), end, code };
         let mut record = self.seen.record();
         record.submits.push(submit);
         if let Some(id) = &job {

@@ -12,7 +12,7 @@ use super::{Report, panics};
 use crate::history::History;
 
 /// No executor is judged lost sooner after its registration: schedulers are started with their defaults.
-const LOST_AFTER_MS: u64 = 30_000;
+const LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// Plays a plan.
 pub fn play(plan: &Plan) -> Report {
@@ -20,7 +20,7 @@ pub fn play(plan: &Plan) -> Report {
     let mut sim = turmoil::Builder::new()
         .rng_seed(plan.seed)
         .epoch(std::time::UNIX_EPOCH + Duration::from_millis(EPOCH_MS))
-        .tick_duration(Duration::from_millis(5))
+        .tick_duration(plan.tick)
         .simulation_duration(Duration::from_secs(1_000_000))
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(LATENCY)
@@ -48,7 +48,8 @@ pub fn play(plan: &Plan) -> Report {
         watches: std::mem::take(&mut record.watches),
         runs: world.runs(end_ms),
         neighbours: world.neighbours(end_ms),
-        lost_after_ms: LOST_AFTER_MS,
+        // Within a tick, two processes do not agree on what time it is.
+        lost_after_ms: at_ms(LOST_AFTER - plan.tick) - EPOCH_MS,
         unanswered,
         is_quiet: true,
     };
