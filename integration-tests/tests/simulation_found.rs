@@ -123,6 +123,17 @@ fn an_assignment_that_the_store_has_lost_is_not_confused_with_the_next() {
     assert!(reports.iter().any(|report| !report.history.tail.is_empty()), "assignments were lost");
 }
 
+/// A watch that broke off in the present state had a token as if it had told all of it, and none of what was
+/// newer: what it had not come to was never told, and what it had told was told again.
+#[test]
+fn a_watch_that_breaks_off_at_its_begin_leaves_nothing_out() {
+    let mut plan = quiet((0..20).map(|number| Wish { pause: ms(25), ..job(number, "true") }).collect());
+    (plan.schedulers, plan.store_latency) = (2, ms(40));
+    let unavailable = |at| (at, 40, Kind::Store(Silence::Unavailable, None));
+    plan.faults = faults((1..15).map(|index| unavailable(150 * index)).collect());
+    holds(&plan);
+}
+
 /// A commit of a leader that stalled for longer than its lock lasts arrives when another one leads.
 #[test]
 fn a_commit_that_arrives_late_changes_nothing() {

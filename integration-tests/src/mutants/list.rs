@@ -338,14 +338,18 @@ pub const MUTANTS: &[Mutant] = &[
         about: "a watch leaves one change of many out",
         edits: &[edit(
             WATCH,
-            "self.send_jobs(vec![*job], position).await?",
-            "if revision % 9 != 0 { self.send_jobs(vec![*job], position).await? }",
+            "self.send_jobs(vec![*job]).await?",
+            "if revision % 9 != 0 { self.send_jobs(vec![*job]).await? }",
         )],
     },
     Mutant {
         name: "watch-hides-a-gap",
         about: "a watch that missed changes does not say so",
-        edits: &[edit(WATCH, "return self.send(Event::Resync(Resync {})).await;", "return Ok(());")],
+        edits: &[edit(
+            WATCH,
+            "return self.send(Event::Resync(Resync {}), self.token()).await;",
+            "return Ok(());",
+        )],
     },
     Mutant {
         name: "stop-not-sent",

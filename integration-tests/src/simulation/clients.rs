@@ -240,6 +240,10 @@ impl Caller {
         let mut client = JobServiceClient::new(channel);
         let Ok(Ok(stream)) = tokio::time::timeout(ANSWER, client.watch_jobs(request)).await else { return };
         let mut stream = stream.into_inner();
+        if token.is_empty() {
+            // It begins with the present state, whatever was told before.
+            self.seen.record().watches[number].push(Told::Resync);
+        }
         while !self.seen.is_over() {
             let answer = match tokio::time::timeout(Duration::from_secs(1), stream.message()).await {
                 Err(_) => continue,
@@ -254,9 +258,7 @@ impl Caller {
                 Some(Event::Resync(_)) => Some(Told::Resync),
                 Some(Event::Counts(_)) | None => None,
             };
-            if !answer.resume_token.is_empty() {
-                *token = answer.resume_token;
-            }
+            *token = answer.resume_token;
             let is_void = matches!(told, Some(Told::Resync));
             self.seen.record().watches[number].extend(told);
             if is_void {

@@ -368,6 +368,22 @@ async fn a_watch_starts_with_the_present_state_and_resumes_where_it_broke() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_breaks_off_in_the_present_state_begins_anew() {
+    let store = ModelStore::new(1_000_000);
+    let (replica, _stop) = replica(&store, "s1", |_| {}).await;
+    let routes = replica.routes();
+    for _ in 0..3 {
+        submit(&routes, spec(1_000)).await;
+    }
+    let request = v1::WatchJobsRequest::default();
+    let mut stream = JobServiceClient::new(routes).watch_jobs(request).await.expect("it starts").into_inner();
+    for left in (0..3).rev() {
+        let told = stream.message().await.expect("it lives").expect("it goes on");
+        assert_eq!(told.resume_token.is_empty(), left > 0, "{left} are still to be told");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_executor_id_in_use_is_refused_to_another_node() {
     let store = ModelStore::new(1_000_000);
     let (replica, _stop) = replica(&store, "s1", |_| {}).await;
