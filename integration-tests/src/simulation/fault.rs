@@ -244,7 +244,7 @@ pub fn drawn(rng: &mut StdRng, schedulers: usize, executors: usize) -> Vec<Fault
     kinds.truncate(rng.random_range(1..DRAWS.len()));
     let (from_ms, until_ms) = *SPANS_MS.choose(rng).expect("there is a choice");
     // How many last so long that an executor is judged lost.
-    let long = *[0.1, 0.25, 0.6].choose(rng).expect("there is a choice");
+    let long = *[0.1, 0.3, 0.7].choose(rng).expect("there is a choice");
     let unlucky = (rng.random_range(0..schedulers), rng.random_range(0..executors));
     let targets = Targets { schedulers, executors, unlucky: rng.random_bool(0.3).then_some(unlucky) };
     let count = rng.random_range(1..9);
@@ -274,7 +274,7 @@ const SPANS_MS: &[(u64, u64)] =
 
 type Draw = fn(&mut StdRng, &Targets) -> Kind;
 
-/// One for each kind of fault; what has many kinds of its own counts twice.
+/// One for each kind of fault; what has kinds of its own, or takes much to bite, is there twice.
 const DRAWS: &[Draw] = &[
     |rng, targets| Kind::Crash(targets.process(rng)),
     crash_at,
@@ -289,12 +289,16 @@ const DRAWS: &[Draw] = &[
         let scheduler = targets.scheduler(rng);
         Kind::Way(way, targets.executor(rng), rng.random_bool(0.6).then_some(scheduler))
     },
-    |rng, targets| Kind::Split(targets.scheduler(rng), targets.executor(rng)),
+    split,
+    split,
     store,
     store,
     |_, _| Kind::StoreFull,
     |_, _| Kind::StoreRestart,
-    |rng, _| Kind::FailOver(Duration::from_millis(rng.random_range(20..1_500))),
+    |rng, _| {
+        let most_ms = *[1_500, 1_500, 5_000].choose(rng).expect("there is a choice");
+        Kind::FailOver(Duration::from_millis(rng.random_range(20..most_ms)))
+    },
     |rng, _| {
         let far = rng.random_range(2_000..3_600_000);
         Kind::ClockStep(if rng.random_bool(0.5) { far } else { -far })
@@ -303,6 +307,10 @@ const DRAWS: &[Draw] = &[
     engine,
     |rng, targets| Kind::DiskFull(targets.executor(rng)),
 ];
+
+fn split(rng: &mut StdRng, targets: &Targets) -> Kind {
+    Kind::Split(targets.scheduler(rng), targets.executor(rng))
+}
 
 fn store(rng: &mut StdRng, targets: &Targets) -> Kind {
     let all = [

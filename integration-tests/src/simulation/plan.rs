@@ -166,7 +166,7 @@ impl Plan {
         let machines = (0..executors).map(|_| machine(&mut rng, skewed)).collect::<Vec<_>>();
         let mix = Mix {
             on_lost: on_lost(&mut rng),
-            quick: rng.random_bool(0.2),
+            quick: rng.random_bool(0.25),
             aborts: rng.random_bool(0.6),
             gpus: rng.random_bool(0.4),
             limits: rng.random_bool(0.4),
@@ -174,7 +174,7 @@ impl Plan {
             stubborn: rng.random_bool(0.3),
             large: rng.random_bool(0.3),
         };
-        let gap_ms = *[50, 400, 1_000].choose(&mut rng).expect("there is a choice");
+        let gap_ms = *[50, 400, 1_000, 2_000].choose(&mut rng).expect("there is a choice");
         let count = rng.random_range(8..28);
         let mut jobs: Vec<Wish> = (0..count).map(|number| wish(&mut rng, number, &mix, gap_ms)).collect();
         lengthen(&mut rng, &mut jobs);
