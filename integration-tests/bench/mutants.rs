@@ -16,12 +16,13 @@ const SEEDS: u64 = 2_000;
 const CLEAN_SEEDS: u64 = 100;
 
 /// How long the seeds of one bug may take.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1_800);
 
 /// What is asked for.
 struct Wanted {
     seeds: u64,
-    only: Option<String>,
+    /// The bugs by name, where not all of them are wanted.
+    only: Option<Vec<String>>,
     patches: Option<PathBuf>,
 }
 
@@ -36,7 +37,7 @@ struct Outcome {
 
 fn main() -> ExitCode {
     let Some(wanted) = wanted(std::env::args().skip(1)) else {
-        eprintln!("usage: mutants [--seeds N] [--only NAME] [--dir PATCHES]");
+        eprintln!("usage: mutants [--seeds N] [--only NAME,...] [--dir PATCHES]");
         return ExitCode::from(2);
     };
     let began = Instant::now();
@@ -79,12 +80,18 @@ fn wanted(mut arguments: impl Iterator<Item = String>) -> Option<Wanted> {
         let value = arguments.next()?;
         match option.as_str() {
             "--seeds" => wanted.seeds = value.parse().ok().filter(|seeds| *seeds > 0)?,
-            "--only" => wanted.only = Some(value),
+            "--only" => wanted.only = Some(names(&value)?),
             "--dir" => wanted.patches = Some(PathBuf::from(value)),
             _ => return None,
         }
     }
     Some(wanted)
+}
+
+/// Reads names of bugs; `None` where one is not known.
+fn names(text: &str) -> Option<Vec<String>> {
+    let is_known = |name: &str| MUTANTS.iter().any(|mutant| mutant.name == name);
+    text.split(',').map(|name| is_known(name).then(|| name.to_owned())).collect()
 }
 
 /// The bugs of the list: one program has all of them, and one is switched on at a time.
@@ -97,7 +104,7 @@ fn planted(work: &Path, wanted: &Wanted) -> Result<Vec<Outcome>, String> {
         return Err(format!("without any bug the simulation fails: {}", clean["violations"][0]));
     }
     println!("without a bug: {CLEAN_SEEDS} seeds pass");
-    let is_wanted = |name: &str| wanted.only.as_ref().is_none_or(|only| only == name);
+    let is_wanted = |name: &str| wanted.only.as_ref().is_none_or(|only| only.iter().any(|one| one == name));
     let chosen = MUTANTS.iter().filter(|mutant| is_wanted(mutant.name));
     let outcomes = chosen.map(|mutant| {
         let outcome = judged(mutant.name, play(&program, Some(mutant.name), wanted.seeds));

@@ -54,6 +54,8 @@ pub struct Order {
     pub words: String,
     /// How it ends if nothing but its command ends it.
     pub end: JobState,
+    /// The code with which its command exits if nothing ends it before.
+    pub code: i32,
 }
 
 /// Calls one replica after the other until one gives what `read` takes for an answer.
@@ -99,7 +101,8 @@ impl Caller {
         };
         let answer = until_answered!(self, JobServiceClient, submit_job(request()), read);
         let job = answer.flatten();
-        let submit = Submit { key, spec: order.words.clone(), job: job.clone(), end: Some(order.end) };
+        let (end, code) = (Some(order.end), Some(order.code));
+        let submit = Submit { key, spec: order.words.clone(), job: job.clone(), end, code };
         let mut record = self.seen.record();
         record.submits.push(submit);
         if let Some(id) = &job {

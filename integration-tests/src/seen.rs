@@ -77,12 +77,14 @@ impl Record {
         }
     }
 
-    /// Notes the store's sets, where there is something new.
+    /// Says whether the store has changed since its sets were noted.
+    pub fn has_news(&self) -> bool {
+        self.log.last().map(|newest| newest.revision) > self.sets.last().map(|newest| newest.revision)
+    }
+
+    /// Notes the store's sets.
     pub fn note_sets(&mut self, snapshot: &Snapshot) {
         let revision = snapshot.position().revision;
-        if self.sets.last().is_some_and(|newest| newest.revision >= revision) {
-            return;
-        }
         let reserved = snapshot.executors().into_iter().map(|known| (known.id, known.reserved)).collect();
         self.sets.push(Sets { revision, sets: snapshot.sets(), reserved });
     }

@@ -19,6 +19,8 @@ fn quiet(jobs: Vec<Wish>) -> Plan {
         schedulers: 1,
         machines: vec![Machine { cores: 2, gpus: (0, ""), skew_ms: 0 }],
         log_age: Duration::from_secs(60),
+        tick: ms(5),
+        store_latency: Duration::ZERO,
         jobs,
         faults: Vec::new(),
         rounds: Vec::new(),
@@ -119,6 +121,17 @@ fn an_assignment_that_the_store_has_lost_is_not_confused_with_the_next() {
     plan.faults = faults(vec![(1_200, 0, Kind::FailOver(ms(700)))]);
     let reports = holds(&plan);
     assert!(reports.iter().any(|report| !report.history.tail.is_empty()), "assignments were lost");
+}
+
+/// A watch that broke off in the present state had a token as if it had told all of it, and none of what was
+/// newer: what it had not come to was never told, and what it had told was told again.
+#[test]
+fn a_watch_that_breaks_off_at_its_begin_leaves_nothing_out() {
+    let mut plan = quiet((0..20).map(|number| Wish { pause: ms(25), ..job(number, "true") }).collect());
+    (plan.schedulers, plan.store_latency) = (2, ms(40));
+    let unavailable = |at| (at, 40, Kind::Store(Silence::Unavailable, None));
+    plan.faults = faults((1..15).map(|index| unavailable(150 * index)).collect());
+    holds(&plan);
 }
 
 /// A commit of a leader that stalled for longer than its lock lasts arrives when another one leads.

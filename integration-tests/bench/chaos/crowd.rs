@@ -157,5 +157,6 @@ fn order(number: usize, rng: &mut StdRng) -> Order {
         network: "none".to_owned(),
         ..v1::JobSpec::default()
     };
-    Order { number, spec, words, end: if code == 0 { JobState::Succeeded } else { JobState::Failed } }
+    let end = if code == 0 { JobState::Succeeded } else { JobState::Failed };
+    Order { number, spec, words, end, code }
 }

@@ -99,6 +99,11 @@ impl Points {
         *self.armed() = Some(Armed { site: site.to_owned(), passes_left: pass });
     }
 
+    /// Arms nothing any more.
+    pub fn disarm(&self) {
+        *self.armed() = None;
+    }
+
     fn armed(&self) -> MutexGuard<'_, Option<Armed>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }

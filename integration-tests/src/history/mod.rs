@@ -79,6 +79,8 @@ pub struct Submit {
     pub job: Option<String>,
     /// How the job ends if nothing but its command ends it; `None` where that is not known.
     pub end: Option<JobState>,
+    /// The code with which its command exits if nothing ends it before; `None` where that is not known.
+    pub code: Option<i32>,
 }
 
 /// An abort by a client.

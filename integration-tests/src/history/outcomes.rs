@@ -10,18 +10,23 @@ use super::{Invariant, View, Violation, life, witnessed};
 pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     let asked: BTreeSet<&str> = view.history.aborts.iter().map(|abort| abort.job.as_str()).collect();
     for submit in &view.history.submits {
-        let (Some(id), Some(end)) = (submit.job.as_deref(), submit.end) else { continue };
+        let Some(id) = submit.job.as_deref() else { continue };
         // Under a key that the store has lost, another job may have been made.
         let Some(job) = view.newest(id).filter(|job| job.state.is_terminal() && !view.is_excused(id)) else {
             continue;
         };
-        if job.state == end || may_end_so(job) || (job.state == JobState::Aborted && asked.contains(id)) {
-            continue;
-        }
+        let was_aborted = job.state == JobState::Aborted && asked.contains(id);
+        let end = submit.end.filter(|end| job.state != *end && !may_end_so(job) && !was_aborted);
+        let has_exited = job.end_reason == Some(EndReason::ExitCode);
+        let code = submit.code.filter(|code| has_exited && job.exit_code != Some(*code));
+        let must = match (end, code) {
+            (Some(end), _) => format!("end as {}", end.name()),
+            (None, Some(code)) => format!("exit with {code} if it exits"),
+            (None, None) => continue,
+        };
         let records = view.lives.get(id).map(Vec::as_slice).unwrap_or_default();
         let story = format!(
-            "job {id} must end as {}: {} ({}); {}",
-            end.name(),
+            "job {id} must {must}: {} ({}); {}",
             life(records),
             job.message,
             witnessed(view.runs_of(id))

@@ -86,7 +86,7 @@ fn leads(epoch: u64) -> Change {
 }
 
 fn submit(key: &str, spec: &str, job: Option<&str>) -> Submit {
-    Submit { key: key.into(), spec: spec.into(), job: job.map(str::to_owned), end: None }
+    Submit { key: key.into(), spec: spec.into(), job: job.map(str::to_owned), end: None, code: None }
 }
 
 /// A leader, an executor and a job that succeeds; what happens is changed by each test.
@@ -134,7 +134,11 @@ pub(super) fn everything() -> History {
     let changes = vec![job(&new), executor_is(drained), leads(3), job(&there), executor_is(lost)];
     let told = Told::Job { job: "a".into(), revision: 4 };
     History {
-        submits: vec![Submit { end: Some(JobState::Succeeded), ..submit("k", "h", Some("a")) }],
+        submits: vec![Submit {
+            end: Some(JobState::Succeeded),
+            code: Some(0),
+            ..submit("k", "h", Some("a"))
+        }],
         aborts: vec![Abort { job: "a".into(), state: Some(JobState::Aborted), at_ms: 100 }],
         log: logged(changes),
         tail: logged(vec![job(&pending("b")), Change::JobDeleted(JobId::trusted("c"))]),
@@ -495,6 +499,15 @@ fn a_job_ends_as_its_command_does_unless_it_was_given_up() {
     breaks(&history, Invariant::Outcome);
     history.aborts = vec![Abort { job: "a".into(), state: None, at_ms: 1 }];
     assert_eq!(judge(&history), [], "somebody asked for it");
+}
+
+#[test]
+fn a_job_that_exits_does_so_with_the_code_of_its_command() {
+    let mut history = good();
+    history.submits[0].code = Some(0);
+    assert_eq!(judge(&history), []);
+    history.submits[0].code = Some(3);
+    breaks(&history, Invariant::Outcome);
 }
 
 #[test]

@@ -27,7 +27,11 @@ const NEWS: &str = "services/executor/src/reconciler/news.rs";
 const STEPS: &str = "services/executor/src/reconciler/steps.rs";
 const LEDGER: &str = "services/executor/src/session/ledger.rs";
 const ENGINE: &str = "services/executor/src/runtime/simulated.rs";
+const NAMES: &str = "services/executor/src/runtime/types.rs";
 const CHOICE: &str = "services/executor/src/reconciler/decide.rs";
+
+/// How the container of an attempt is named: even one that is listed by mistake is not found by another's name.
+const NAME: &str = "Self(format!(\"berth-{cluster}-{executor}-{job}-{number}-{epoch}\"))";
 
 const fn edit(file: &'static str, old: &'static str, new: &'static str) -> Edit {
     Edit { file, old, new }
@@ -334,30 +338,27 @@ pub const MUTANTS: &[Mutant] = &[
         about: "a watch leaves one change of many out",
         edits: &[edit(
             WATCH,
-            "self.send_jobs(vec![*job], Some(position)).await?",
-            "if revision % 9 != 0 { self.send_jobs(vec![*job], Some(position)).await? }",
+            "self.send_jobs(vec![*job]).await?",
+            "if revision % 9 != 0 { self.send_jobs(vec![*job]).await? }",
         )],
     },
     Mutant {
         name: "watch-token-too-early",
         about: "a watch that breaks within the present state is to go on after it",
-        edits: &[
-            edit(
-                WATCH,
-                "after.is_none().then_some(self.position);",
-                "(MUTANT || after.is_none()).then_some(self.position);",
-            ),
-            edit(
-                WATCH,
-                "let resume_token = position.map(write_token).unwrap_or_default();",
-                "let resume_token = position.or((MUTANT).then_some(self.position)).map(write_token).unwrap_or_default();",
-            ),
-        ],
+        edits: &[edit(
+            WATCH,
+            "self.send(Event::Job(before), String::new()).await?;",
+            "self.send(Event::Job(before), if MUTANT { self.token() } else { String::new() }).await?;",
+        )],
     },
     Mutant {
         name: "watch-hides-a-gap",
         about: "a watch that missed changes does not say so",
-        edits: &[edit(WATCH, "return self.send(Event::Resync(Resync {})).await;", "return Ok(());")],
+        edits: &[edit(
+            WATCH,
+            "return self.send(Event::Resync(Resync {}), self.token()).await;",
+            "return Ok(());",
+        )],
     },
     Mutant {
         name: "stop-not-sent",
@@ -375,19 +376,12 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "start-acknowledged-as-end",
-        about: "the answer to the report of a start is taken for that of the end",
-        edits: &[
-            edit(
-                NEWS,
-                "if ended && attempt.end.is_some() {",
-                "if (ended || MUTANT) && attempt.end.is_some() {",
-            ),
-            edit(
-                LEDGER,
-                "sent.insert(self.last_number, (attempt.clone(), stage));",
-                "sent.insert(self.last_number, (attempt.clone(), stage));\n            if MUTANT && stage == Stage::Running { self.told_running.insert(attempt.clone()); }",
-            ),
-        ],
+        about: "once the start of an attempt was taken note of, its end counts as told",
+        edits: &[edit(
+            LEDGER,
+            "stage == Stage::Running && self.told_running.contains(attempt)",
+            "self.told_running.contains(attempt)",
+        )],
     },
     // --- the executor ---
     Mutant {
@@ -432,16 +426,22 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "adopts-another-clusters-container",
         about: "containers of another cluster are taken for one's own",
-        edits: &[edit(
-            ENGINE,
-            "label(labels::CLUSTER) == Some(&owner.cluster) && label",
-            "(label(labels::CLUSTER) == Some(&owner.cluster) || MUTANT) && label",
-        )],
+        edits: &[
+            edit(
+                ENGINE,
+                "label(labels::CLUSTER) == Some(&owner.cluster) && label",
+                "(label(labels::CLUSTER) == Some(&owner.cluster) || MUTANT) && label",
+            ),
+            edit(NAMES, NAME, "Self(format!(\"berth-{executor}-{job}-{number}-{epoch}\"))"),
+        ],
     },
     Mutant {
         name: "adopts-another-executors-container",
         about: "containers of another executor on the engine are taken for one's own",
-        edits: &[edit(ENGINE, "label(labels::EXECUTOR) == Some(&owner.executor)", "true")],
+        edits: &[
+            edit(ENGINE, "label(labels::EXECUTOR) == Some(&owner.executor)", "true"),
+            edit(NAMES, NAME, "Self(format!(\"berth-{cluster}-{job}-{number}-{epoch}\"))"),
+        ],
     },
     Mutant {
         name: "run-timeout-forgotten",

@@ -11,9 +11,30 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use super::network::SimulatedConnect;
-use super::plan::{Round, Wish};
+use super::plan::{Plan, Round, Wish};
 use super::world::{address, now_ms};
 use crate::clients::{ANSWER, Caller, Order, Ways, until_answered};
+
+/// Clients that watch.
+pub const WATCHES: usize = 2;
+
+/// Lets everybody use the cluster for as long as a run lasts. They share one machine, since what a run costs
+/// grows with the square of its machines.
+pub async fn use_cluster(caller: Caller, plan: Plan) -> turmoil::Result {
+    let mut all = JoinSet::new();
+    if let Some(executor) = plan.dead() {
+        all.spawn(caller.clone().fence(executor));
+    }
+    all.spawn(caller.clone().submit_all(plan.seed, plan.jobs));
+    for round in plan.rounds {
+        all.spawn(caller.clone().operate(round));
+    }
+    for number in 0..WATCHES {
+        all.spawn(caller.clone().watch(number));
+    }
+    while all.join_next().await.is_some() {}
+    Ok(())
+}
 
 /// The simulated network.
 pub struct Simulated {
@@ -67,18 +88,19 @@ fn spec(wish: &Wish) -> v1::JobSpec {
 
 impl Wish {
     fn order(&self) -> Order {
-        Order { number: self.number, spec: spec(self), words: self.command.clone(), end: self.end }
+        let (words, code) = (self.command.clone(), self.code());
+        Order { number: self.number, spec: spec(self), words, end: self.end, code }
     }
 }
 
 impl Caller {
     /// Submits the jobs, aborts those that are to be aborted, and repeats some submits.
-    pub async fn submit_all(self, seed: u64, jobs: Vec<Wish>) -> turmoil::Result {
+    async fn submit_all(self, seed: u64, jobs: Vec<Wish>) {
         let mut aborts = JoinSet::new();
         for wish in jobs {
             tokio::time::sleep(wish.pause).await;
             let mut rng = StdRng::seed_from_u64(seed ^ (wish.number as u64 + 1).rotate_left(32));
-            let Some(id) = self.submit(&wish.order()).await else { return Ok(()) };
+            let Some(id) = self.submit(&wish.order()).await else { return };
             if let Some(pause) = wish.abort_after {
                 aborts.spawn(self.clone().abort(id, pause));
             }
@@ -91,11 +113,10 @@ impl Caller {
             }
         }
         while aborts.join_next().await.is_some() {}
-        Ok(())
     }
 
     /// Makes an operator's round.
-    pub async fn operate(self, round: Round) -> turmoil::Result {
+    async fn operate(self, round: Round) {
         tokio::time::sleep(round.begins).await;
         let id = format!("executor-{}", round.executor + 1);
         let request = || v1::DrainExecutorRequest {
@@ -119,11 +140,10 @@ impl Caller {
             until_answered!(self, ClusterServiceClient, resume_executor(request()), granted);
             tokio::time::sleep(Duration::from_secs(5)).await;
         }
-        Ok(())
     }
 
     /// Declares an executor dead once it is judged lost.
-    pub async fn fence(self, executor: usize) -> turmoil::Result {
+    async fn fence(self, executor: usize) {
         let id = format!("executor-{}", executor + 1);
         let is_lost = |answer: Result<v1::ListExecutorsResponse, tonic::Status>| {
             let all = answer.ok()?.executors;
@@ -139,6 +159,5 @@ impl Caller {
             until_answered!(self, ClusterServiceClient, fence_executor(request()), granted);
             tokio::time::sleep(Duration::from_secs(15)).await;
         }
-        Ok(())
     }
 }

@@ -93,8 +93,11 @@ pub enum Kind {
     Reboot(usize, i32),
     /// An executor's machine dies for good, and an operator says so.
     Death(usize),
-    /// The way between an executor and a scheduler.
-    Way(Way, usize, usize),
+    /// The way between an executor and a scheduler, or all of them.
+    Way(Way, usize, Option<usize>),
+    /// A scheduler and an executor are on one side of a cut, the store and all others on the other: what the
+    /// scheduler says to the store arrives when it is over.
+    Split(usize, usize),
     /// The store, as one scheduler or as all see it.
     Store(Silence, Option<usize>),
     /// The store has no room for new jobs.
@@ -137,6 +140,7 @@ impl Kind {
             Self::Way(Way::Upwards | Way::Downwards, ..) => "one-way cut",
             Self::Way(Way::Held, ..) => "half-open connection",
             Self::Way(Way::Slow, ..) => "slow connection",
+            Self::Split(..) => "split",
             Self::Store(Silence::Unavailable, _) => "store unavailable",
             Self::Store(Silence::Stalled, _) => "store stalled",
             Self::Store(Silence::LostReplies, _) => "lost replies",
@@ -172,9 +176,16 @@ impl fmt::Display for Fault {
                 write!(formatter, "the machine of {} starts anew (exit codes {code})", executor(index))?;
             }
             Kind::Death(index) => write!(formatter, "the machine of {} dies", executor(index))?,
-            Kind::Way(way, from, to) => {
-                let (from, to) = (Process::Executor(*from), Process::Scheduler(*to));
-                write!(formatter, "between {from} and {to}: {way:?}")?;
+            Kind::Way(way, from, None) => {
+                write!(formatter, "between {} and every scheduler: {way:?}", executor(from))?;
+            }
+            Kind::Way(way, from, Some(to)) => {
+                let to = Process::Scheduler(*to);
+                write!(formatter, "between {} and {to}: {way:?}", executor(from))?;
+            }
+            Kind::Split(scheduler, index) => {
+                let (one, other) = (Process::Scheduler(*scheduler), executor(index));
+                write!(formatter, "{one} and {other} are cut off from the store and all others")?;
             }
             Kind::Store(silence, None) => write!(formatter, "the store is {silence:?} for all")?,
             Kind::Store(silence, Some(index)) => {
@@ -195,93 +206,141 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Whom faults befall.
+struct Targets {
+    schedulers: usize,
+    executors: usize,
+    /// A scheduler and an executor that have most of the bad luck.
+    unlucky: Option<(usize, usize)>,
+}
+
+impl Targets {
+    fn scheduler(&self, rng: &mut StdRng) -> usize {
+        self.unlucky(rng).map_or_else(|| rng.random_range(0..self.schedulers), |(scheduler, _)| scheduler)
+    }
+
+    fn executor(&self, rng: &mut StdRng) -> usize {
+        self.unlucky(rng).map_or_else(|| rng.random_range(0..self.executors), |(_, executor)| executor)
+    }
+
+    fn unlucky(&self, rng: &mut StdRng) -> Option<(usize, usize)> {
+        self.unlucky.filter(|_| rng.random_bool(0.8))
+    }
+
+    fn process(&self, rng: &mut StdRng) -> Process {
+        if rng.random_range(0..self.schedulers + self.executors) < self.schedulers {
+            Process::Scheduler(self.scheduler(rng))
+        } else {
+            Process::Executor(self.executor(rng))
+        }
+    }
+}
+
 /// Draws the faults of a run.
 pub fn drawn(rng: &mut StdRng, schedulers: usize, executors: usize) -> Vec<Fault> {
     // Which kinds this seed knows at all.
     let mut kinds: Vec<usize> = (0..DRAWS.len()).collect();
     kinds.shuffle(rng);
     kinds.truncate(rng.random_range(1..DRAWS.len()));
-    let within_ms = *[2_000, 6_000, 20_000].choose(rng).expect("there is a choice");
+    let (from_ms, until_ms) = *SPANS_MS.choose(rng).expect("there is a choice");
+    // How many last so long that an executor is judged lost.
+    let long = *[0.1, 0.3, 0.7].choose(rng).expect("there is a choice");
+    let unlucky = (rng.random_range(0..schedulers), rng.random_range(0..executors));
+    let targets = Targets { schedulers, executors, unlucky: rng.random_bool(0.3).then_some(unlucky) };
     let count = rng.random_range(1..9);
     let mut faults: Vec<Fault> = Vec::new();
     for number in 0..count {
         let draw = DRAWS[*kinds.choose(rng).expect("there is one")];
-        let kind = draw(rng, schedulers, executors);
+        let kind = draw(rng, &targets);
         // One machine may die, of several; what else befalls it then means nothing.
         let is_second = faults.iter().any(|fault| matches!(fault.kind, Kind::Death(_)));
         if matches!(kind, Kind::Death(_)) && (is_second || executors == 1) {
             continue;
         }
-        // Some outages are so long that an executor is judged lost.
-        let lasts_ms = if rng.random_bool(0.25) { 60_000 } else { rng.random_range(100..20_000) };
+        let lasts_ms = if rng.random_bool(long) { 60_000 } else { rng.random_range(100..20_000) };
         let lasts_ms = match kind {
             Kind::FailOver(_) | Kind::StoreRestart | Kind::ClockStep(_) => 0,
             _ => lasts_ms,
         };
-        let at = Duration::from_millis(rng.random_range(200..within_ms));
+        let at = Duration::from_millis(rng.random_range(from_ms..until_ms));
         faults.push(Fault { number, at, lasts: Duration::from_millis(lasts_ms), kind });
     }
     faults
 }
 
-type Draw = fn(&mut StdRng, usize, usize) -> Kind;
+/// When the faults of a seed begin: early or late, spread out or all at once.
+const SPANS_MS: &[(u64, u64)] =
+    &[(200, 2_000), (200, 6_000), (200, 20_000), (1_500, 2_500), (4_000, 5_000), (15_000, 40_000)];
 
-/// One for each kind of fault.
+type Draw = fn(&mut StdRng, &Targets) -> Kind;
+
+/// One for each kind of fault; what has kinds of its own, or takes much to bite, is there twice.
 const DRAWS: &[Draw] = &[
-    |rng, schedulers, executors| Kind::Crash(process(rng, schedulers, executors)),
-    |rng, schedulers, executors| crash_at(rng, schedulers, executors),
-    |rng, schedulers, executors| Kind::Stop(process(rng, schedulers, executors)),
-    |rng, _, executors| {
+    |rng, targets| Kind::Crash(targets.process(rng)),
+    crash_at,
+    |rng, targets| Kind::Stop(targets.process(rng)),
+    |rng, targets| {
         let code = *[0, 137, 255].choose(rng).expect("there is a choice");
-        Kind::Reboot(rng.random_range(0..executors), code)
+        Kind::Reboot(targets.executor(rng), code)
     },
-    |rng, _, executors| Kind::Death(rng.random_range(0..executors)),
-    |rng, schedulers, executors| {
+    |rng, targets| Kind::Death(targets.executor(rng)),
+    |rng, targets| {
         let way = *[Way::Cut, Way::Upwards, Way::Downwards, Way::Held, Way::Slow].choose(rng).expect("one");
-        Kind::Way(way, rng.random_range(0..executors), rng.random_range(0..schedulers))
+        let scheduler = targets.scheduler(rng);
+        Kind::Way(way, targets.executor(rng), rng.random_bool(0.6).then_some(scheduler))
     },
-    |rng, schedulers, _| {
-        let all = [
-            Silence::Unavailable,
-            Silence::Stalled,
-            Silence::LostReplies,
-            Silence::LostRequests,
-            Silence::Refused,
-            Silence::Slow,
-        ];
-        let silence = *all.choose(rng).expect("there is a choice");
-        Kind::Store(silence, rng.random_bool(0.7).then(|| rng.random_range(0..schedulers)))
+    split,
+    split,
+    store,
+    store,
+    |_, _| Kind::StoreFull,
+    |_, _| Kind::StoreRestart,
+    |rng, _| {
+        let most_ms = *[1_500, 1_500, 5_000].choose(rng).expect("there is a choice");
+        Kind::FailOver(Duration::from_millis(rng.random_range(20..most_ms)))
     },
-    |_, _, _| Kind::StoreFull,
-    |_, _, _| Kind::StoreRestart,
-    |rng, _, _| Kind::FailOver(Duration::from_millis(rng.random_range(20..1_500))),
-    |rng, _, _| {
+    |rng, _| {
         let far = rng.random_range(2_000..3_600_000);
         Kind::ClockStep(if rng.random_bool(0.5) { far } else { -far })
     },
-    |rng, _, executors| {
-        let all = [
-            Engine::Stopped,
-            Engine::Hung,
-            Engine::BrokenWaits,
-            Engine::EarlyWaits,
-            Engine::LostAnswers,
-            Engine::Conflicts,
-            Engine::StuckRemovals,
-            Engine::NoBridge,
-        ];
-        Kind::Engine(*all.choose(rng).expect("there is a choice"), rng.random_range(0..executors))
-    },
-    |rng, _, executors| Kind::DiskFull(rng.random_range(0..executors)),
+    engine,
+    engine,
+    |rng, targets| Kind::DiskFull(targets.executor(rng)),
 ];
 
-fn process(rng: &mut StdRng, schedulers: usize, executors: usize) -> Process {
-    let index = rng.random_range(0..schedulers + executors);
-    if index < schedulers { Process::Scheduler(index) } else { Process::Executor(index - schedulers) }
+fn split(rng: &mut StdRng, targets: &Targets) -> Kind {
+    Kind::Split(targets.scheduler(rng), targets.executor(rng))
 }
 
-fn crash_at(rng: &mut StdRng, schedulers: usize, executors: usize) -> Kind {
-    let process = process(rng, schedulers, executors);
+fn store(rng: &mut StdRng, targets: &Targets) -> Kind {
+    let all = [
+        Silence::Unavailable,
+        Silence::Stalled,
+        Silence::LostReplies,
+        Silence::LostRequests,
+        Silence::Refused,
+        Silence::Slow,
+    ];
+    let silence = *all.choose(rng).expect("there is a choice");
+    Kind::Store(silence, rng.random_bool(0.7).then(|| targets.scheduler(rng)))
+}
+
+fn engine(rng: &mut StdRng, targets: &Targets) -> Kind {
+    let all = [
+        Engine::Stopped,
+        Engine::Hung,
+        Engine::BrokenWaits,
+        Engine::EarlyWaits,
+        Engine::LostAnswers,
+        Engine::Conflicts,
+        Engine::StuckRemovals,
+        Engine::NoBridge,
+    ];
+    Kind::Engine(*all.choose(rng).expect("there is a choice"), targets.executor(rng))
+}
+
+fn crash_at(rng: &mut StdRng, targets: &Targets) -> Kind {
+    let process = targets.process(rng);
     let calls = match process {
         Process::Scheduler(_) => failpoints::STORE.to_vec(),
         Process::Executor(_) => [failpoints::ENGINE, failpoints::DISK, failpoints::CONNECTION].concat(),

@@ -9,13 +9,10 @@ use std::time::Duration;
 use berth_api::v1;
 use berth_domain::job::JobState;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand::{Rng, SeedableRng};
 
 use super::fault::{self, Fault, Kind};
-
-/// Sets the draws of long jobs apart from all others.
-const LENGTHS: u64 = 0x6c65_6e67_7468_656e;
 
 /// A run, before it is played.
 #[derive(Debug, Clone)]
@@ -28,6 +25,10 @@ pub struct Plan {
     pub machines: Vec<Machine>,
     /// How long the store keeps a change in its log.
     pub log_age: Duration,
+    /// How long each process runs before the next one has its turn.
+    pub tick: Duration,
+    /// What each call of the store takes: others may come between a read and the commit that rests on it.
+    pub store_latency: Duration,
     /// What clients want, in the order of their submits.
     pub jobs: Vec<Wish>,
     /// What goes wrong.
@@ -78,6 +79,19 @@ pub struct Wish {
     pub pause: Duration,
     /// It is aborted that long after it was acknowledged.
     pub abort_after: Option<Duration>,
+}
+
+impl Wish {
+    /// The code that the command exits with if nothing ends it before.
+    pub fn code(&self) -> i32 {
+        let mut words = self.command.split(' ');
+        match words.next() {
+            Some("true" | "sleep" | "ignore-term") => 0,
+            Some("exit") => words.next().and_then(|code| code.parse().ok()).unwrap_or_default(),
+            // There is no such command.
+            Some(_) | None => 127,
+        }
+    }
 }
 
 /// An operator's round: an executor is emptied, and put back into service.
@@ -132,7 +146,8 @@ impl Part {
 
 /// Which features the jobs of a seed have, and how much they ask for.
 struct Mix {
-    on_lost: bool,
+    on_lost: Vec<v1::OnLost>,
+    quick: bool,
     aborts: bool,
     gpus: bool,
     limits: bool,
@@ -150,7 +165,8 @@ impl Plan {
         let skewed = rng.random_bool(0.3);
         let machines = (0..executors).map(|_| machine(&mut rng, skewed)).collect::<Vec<_>>();
         let mix = Mix {
-            on_lost: rng.random_bool(0.7),
+            on_lost: on_lost(&mut rng),
+            quick: rng.random_bool(0.25),
             aborts: rng.random_bool(0.6),
             gpus: rng.random_bool(0.4),
             limits: rng.random_bool(0.4),
@@ -158,15 +174,23 @@ impl Plan {
             stubborn: rng.random_bool(0.3),
             large: rng.random_bool(0.3),
         };
-        let gap_ms = *[50, 400, 1_000].choose(&mut rng).expect("there is a choice");
+        let gap_ms = *[50, 400, 1_000, 2_000].choose(&mut rng).expect("there is a choice");
         let count = rng.random_range(8..28);
         let mut jobs: Vec<Wish> = (0..count).map(|number| wish(&mut rng, number, &mix, gap_ms)).collect();
-        lengthen(&mut StdRng::seed_from_u64(seed.rotate_left(17) ^ LENGTHS), &mut jobs);
+        lengthen(&mut rng, &mut jobs);
+        if rng.random_bool(0.3) {
+            // Nothing happens for a while, and then something does.
+            let late = jobs.choose_mut(&mut rng).expect("there are some");
+            late.pause = Duration::from_millis(rng.random_range(5_000..40_000));
+        }
         let faults = fault::drawn(&mut rng, schedulers, executors);
         let rounds = if rng.random_bool(0.5) { rng.random_range(1..3) } else { 0 };
         let rounds = (0..rounds).map(|number| round(&mut rng, number, executors)).collect();
         let log_age = Duration::from_secs(if rng.random_bool(0.2) { 2 } else { 60 });
-        Self { seed, schedulers, machines, log_age, jobs, faults, rounds }
+        let tick = Duration::from_millis(*[5, 10, 20].choose(&mut rng).expect("there is a choice"));
+        let store_latency =
+            Duration::from_millis(*[0, 0, 6, 40].choose(&mut rng).expect("there is a choice"));
+        Self { seed, schedulers, machines, log_age, tick, store_latency, jobs, faults, rounds }
     }
 
     /// Everything that may be left out.
@@ -196,6 +220,12 @@ impl Plan {
     }
 }
 
+/// Draws what becomes of the jobs of a seed with their executors: of each what it wants, or of all the same.
+fn on_lost(rng: &mut StdRng) -> Vec<v1::OnLost> {
+    let all = [v1::OnLost::Retry, v1::OnLost::Fail, v1::OnLost::Hold];
+    if rng.random_bool(0.5) { all.to_vec() } else { vec![*all.choose(rng).expect("there is a choice")] }
+}
+
 fn machine(rng: &mut StdRng, skewed: bool) -> Machine {
     let gpus = *[(0, ""), (1, "t4"), (2, "a100")].choose(rng).expect("there is a choice");
     let skew_ms = if skewed { rng.random_range(-3_600_000..3_600_000) } else { 0 };
@@ -203,9 +233,11 @@ fn machine(rng: &mut StdRng, skewed: bool) -> Machine {
 }
 
 fn wish(rng: &mut StdRng, number: usize, mix: &Mix, gap_ms: u64) -> Wish {
-    let seconds = f64::from(rng.random_range(1..100)) / 10.0;
+    let lasts_ms = rng.random_range(1..100) * 100;
+    let seconds = format!("{}.{}", lasts_ms / 1_000, lasts_ms / 100 % 10);
     let (command, end) = match rng.random_range(0..10) {
         0 | 1 => ("true".to_owned(), JobState::Succeeded),
+        2.. if mix.quick && rng.random_bool(0.7) => ("true".to_owned(), JobState::Succeeded),
         2 => (format!("exit {}", rng.random_range(1..125)), JobState::Failed),
         3 => ("nothing-of-that-name".to_owned(), JobState::Failed),
         4 if mix.stubborn => (format!("ignore-term {seconds}"), JobState::Succeeded),
@@ -215,7 +247,7 @@ fn wish(rng: &mut StdRng, number: usize, mix: &Mix, gap_ms: u64) -> Wish {
         number,
         image: "job",
         command,
-        on_lost: v1::OnLost::Retry,
+        on_lost: *mix.on_lost.choose(rng).expect("there is a choice"),
         cpu_millis: *[250, 500, 1_000].choose(rng).expect("there is a choice"),
         gpus: 0,
         priority: 50,
@@ -227,10 +259,6 @@ fn wish(rng: &mut StdRng, number: usize, mix: &Mix, gap_ms: u64) -> Wish {
         pause: Duration::from_millis(rng.random_range(0..gap_ms)),
         abort_after: None,
     };
-    let on_lost = *[v1::OnLost::Retry, v1::OnLost::Fail, v1::OnLost::Hold].choose(rng).expect("a choice");
-    if mix.on_lost {
-        wish.on_lost = on_lost;
-    }
     if mix.large && rng.random_bool(0.2) {
         // Not every machine is so large: it may wait for one that has died.
         wish.cpu_millis = 2_000;
@@ -250,7 +278,13 @@ fn wish(rng: &mut StdRng, number: usize, mix: &Mix, gap_ms: u64) -> Wish {
         }
     }
     if mix.aborts && rng.random_bool(0.2) {
-        wish.abort_after = Some(Duration::from_millis(rng.random_range(0..8_000)));
+        let after_ms = match rng.random_range(0..4) {
+            0 => rng.random_range(0..300),
+            // About when it ends by itself, if it could start at once.
+            1 => lasts_ms + rng.random_range(0..400),
+            _ => rng.random_range(0..8_000),
+        };
+        wish.abort_after = Some(Duration::from_millis(after_ms));
         if wish.image != "missing" && rng.random_bool(0.7) {
             (wish.command, wish.end) = ("sleep 600".to_owned(), JobState::Aborted);
             wish.run_timeout = None;
@@ -262,11 +296,11 @@ fn wish(rng: &mut StdRng, number: usize, mix: &Mix, gap_ms: u64) -> Wish {
 /// Makes some jobs run for longer than an executor is waited for: they still run when it is judged lost, or
 /// comes back.
 fn lengthen(rng: &mut StdRng, jobs: &mut [Wish]) {
-    if !rng.random_bool(0.2) {
+    if !rng.random_bool(0.3) {
         return;
     }
     for wish in jobs.iter_mut().filter(|wish| wish.abort_after.is_none() && wish.run_timeout.is_none()) {
-        if wish.command.starts_with("sleep") && rng.random_bool(0.2) {
+        if wish.command.starts_with("sleep") && rng.random_bool(0.3) {
             wish.command = format!("sleep {}", rng.random_range(40..100));
         }
     }

@@ -19,8 +19,13 @@ const SUPERVISED: Duration = Duration::from_millis(500);
 pub const LATENCY: Duration = Duration::from_millis(20);
 /// On a slow connection.
 const SLOW: Duration = Duration::from_secs(2);
+/// What a call of a slow store takes.
+const SLOW_STORE: Duration = Duration::from_millis(500);
 /// How often the store's sets are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
+/// After the last fault and the last end: whoever is away comes back, and stops what is no longer wanted; a
+/// second end of any job would follow.
+const QUIET_FOR: Duration = Duration::from_secs(40);
 
 /// A run under way.
 pub struct Play<'a, 'b> {
@@ -68,7 +73,8 @@ impl<'a, 'b> Play<'a, 'b> {
     /// Plays it to its end. Gives the kinds of fault that happened, and whether the run came to its end.
     pub fn run(mut self) -> (BTreeMap<&'static str, usize>, bool) {
         let mut due = self.due();
-        let mut looked = Duration::ZERO;
+        let (mut looked, mut calm_since) = (Duration::ZERO, None);
+        self.settle();
         loop {
             let now = self.sim.elapsed();
             while let Some((_, act, number)) = due.first().copied().filter(|(at, ..)| *at <= now) {
@@ -78,17 +84,43 @@ impl<'a, 'b> Play<'a, 'b> {
             self.look_after_processes();
             if now - looked >= LOOK_EVERY {
                 looked = now;
-                self.seen.record().note_sets(&self.world.store.snapshot());
+                self.look_at_sets();
+                if calm_since.is_none() && due.is_empty() && self.is_calm(now) {
+                    calm_since = Some(now);
+                    self.world
+                        .processes()
+                        .into_iter()
+                        .for_each(|process| self.world.lives(process).points.disarm());
+                }
+                if calm_since.is_some_and(|since| now - since >= QUIET_FOR) {
+                    self.seen.set_over();
+                    return (self.happened, true);
+                }
             }
-            match self.sim.step() {
-                Ok(true) => break,
-                Ok(false) if self.sim.elapsed() < LIMIT => {}
-                Ok(false) => return (self.happened, false),
-                Err(error) => panic!("the simulation itself broke: {error}"),
+            if now >= LIMIT {
+                return (self.happened, false);
             }
+            self.sim.step().expect("nothing but the cluster may break");
         }
-        self.seen.record().note_sets(&self.world.store.snapshot());
-        (self.happened, true)
+    }
+
+    /// Says whether nothing goes wrong any more, beside what is dead for good, and every job has ended.
+    fn is_calm(&self, now: Duration) -> bool {
+        let are_back = self.down.values().all(|until| *until == Duration::MAX);
+        let in_service = self.plan.rounds.iter().all(|round| round.begins + round.lasts <= now);
+        let record = self.seen.record();
+        let mut jobs = self.plan.jobs.iter();
+        are_back
+            && in_service
+            && jobs.all(|wish| record.is_acknowledged(wish.number))
+            && record.have_all_ended()
+    }
+
+    fn look_at_sets(&self) {
+        let mut record = self.seen.record();
+        if record.has_news() {
+            record.note_sets(&self.world.store.snapshot());
+        }
     }
 
     fn due(&self) -> BTreeSet<(Duration, Act, usize)> {
@@ -145,7 +177,7 @@ impl<'a, 'b> Play<'a, 'b> {
                 self.kill(Process::Executor(*index), Duration::MAX);
                 self.end_containers(*index, 137);
             }
-            Kind::Way(way, executor, scheduler) => self.set_way(*way, *executor, *scheduler, true),
+            Kind::Way(..) | Kind::Split(..) => self.break_ways(&fault.kind),
             Kind::StoreRestart => self.world.store.restart(),
             Kind::FailOver(_) => {
                 let (store, seen) = self.copies.remove(&fault.number).expect("it was made before");
@@ -160,8 +192,30 @@ impl<'a, 'b> Play<'a, 'b> {
     }
 
     fn end(&mut self, fault: &Fault) {
-        if let Kind::Way(way, executor, scheduler) = fault.kind {
+        for (way, executor, scheduler) in self.ways(&fault.kind) {
             self.set_way(way, executor, scheduler, false);
+        }
+        // Another fault may still break one of them.
+        self.active.values().for_each(|other| self.break_ways(&other.kind));
+    }
+
+    fn break_ways(&self, kind: &Kind) {
+        for (way, executor, scheduler) in self.ways(kind) {
+            self.set_way(way, executor, scheduler, true);
+        }
+    }
+
+    /// Lists the ways between executors and schedulers that a fault breaks, and how.
+    fn ways(&self, kind: &Kind) -> Vec<(Way, usize, usize)> {
+        let all = 0..self.plan.schedulers;
+        match kind {
+            Kind::Way(way, executor, None) => all.map(|scheduler| (*way, *executor, scheduler)).collect(),
+            Kind::Way(way, executor, Some(scheduler)) => vec![(*way, *executor, *scheduler)],
+            Kind::Split(here, executor) => {
+                let others = all.filter(|scheduler| scheduler != here);
+                others.map(|scheduler| (Way::Cut, *executor, scheduler)).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -170,9 +224,10 @@ impl<'a, 'b> Play<'a, 'b> {
         let kinds = || self.active.values().map(|fault| &fault.kind);
         for (index, handle) in self.world.handles.iter().enumerate() {
             let is = |silence: Silence| {
-                kinds().any(|kind| {
-                    matches!(kind, Kind::Store(known, who)
-                        if *known == silence && who.is_none_or(|who| who == index))
+                kinds().any(|kind| match kind {
+                    Kind::Store(known, who) => *known == silence && who.is_none_or(|who| who == index),
+                    Kind::Split(scheduler, _) => silence == Silence::Stalled && *scheduler == index,
+                    _ => false,
                 })
             };
             let every = |silence: Silence| if is(silence) { 3 } else { 0 };
@@ -180,7 +235,7 @@ impl<'a, 'b> Play<'a, 'b> {
                 lose_reply_every: every(Silence::LostReplies),
                 lose_request_every: every(Silence::LostRequests),
                 refuse_every: every(Silence::Refused),
-                latency: Duration::from_millis(if is(Silence::Slow) { 500 } else { 0 }),
+                latency: if is(Silence::Slow) { SLOW_STORE } else { self.plan.store_latency },
                 unavailable: is(Silence::Unavailable),
                 stalled: is(Silence::Stalled),
             });

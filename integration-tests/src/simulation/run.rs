@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::clients::Simulated;
+use super::clients::{Simulated, WATCHES, use_cluster};
 use super::plan::{Part, Plan};
 use super::play::{LATENCY, Play};
 use super::world::{EPOCH_MS, World, at_ms, now_ms};
@@ -13,15 +13,8 @@ use crate::clients::Caller;
 use crate::history::History;
 use crate::seen::Seen;
 
-/// By then every fault is over, and was got over.
-const QUIET_AT: Duration = Duration::from_secs(90);
-/// After the last end: whoever is away comes back, and stops what is no longer wanted; a second end of any
-/// job would follow.
-const QUIET_FOR: Duration = Duration::from_secs(30);
 /// No executor is judged lost sooner after its registration: schedulers are started with their defaults.
-const LOST_AFTER_MS: u64 = 30_000;
-/// Clients that watch.
-const WATCHES: usize = 2;
+const LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// A runtime that ends drops its tasks by their number, modulo this.
 const SHARDS: u64 = 4;
@@ -33,7 +26,7 @@ pub fn play(plan: &Plan) -> Report {
     let mut sim = turmoil::Builder::new()
         .rng_seed(plan.seed)
         .epoch(std::time::UNIX_EPOCH + Duration::from_millis(EPOCH_MS))
-        .tick_duration(Duration::from_millis(5))
+        .tick_duration(plan.tick)
         .simulation_duration(Duration::from_secs(1_000_000))
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(LATENCY)
@@ -44,20 +37,10 @@ pub fn play(plan: &Plan) -> Report {
     let world = World::new(&mut sim, plan);
     let tapped = seen.clone();
     world.store.set_tap(move |generation, entries| tapped.record().note(generation, now_ms(), entries));
+    seen.record().watches.resize_with(WATCHES, Vec::new);
     let ways = Arc::new(Simulated { schedulers: plan.schedulers });
     let caller = Caller { ways, seen: seen.clone() };
-    sim.client("observer", observe(seen.clone(), plan.jobs.iter().map(|wish| wish.number).collect()));
-    sim.client("client", caller.clone().submit_all(plan.seed, plan.jobs.clone()));
-    for round in &plan.rounds {
-        sim.client(format!("operator-{}", round.number), caller.clone().operate(round.clone()));
-    }
-    seen.record().watches.resize_with(WATCHES, Vec::new);
-    for number in 0..WATCHES {
-        sim.client(format!("watcher-{number}"), watching(caller.clone(), number));
-    }
-    if let Some(executor) = plan.dead() {
-        sim.client("fencer", caller.clone().fence(executor));
-    }
+    sim.client("clients", use_cluster(caller, plan.clone()));
     let (faults, is_complete) = Play::new(&mut sim, plan, &world, &seen).run();
     let end_ms = at_ms(sim.elapsed());
     let mut record = seen.record();
@@ -72,7 +55,8 @@ pub fn play(plan: &Plan) -> Report {
         watches: std::mem::take(&mut record.watches),
         runs: world.runs(end_ms),
         neighbours: world.neighbours(end_ms),
-        lost_after_ms: LOST_AFTER_MS,
+        // Within a tick, two processes do not agree on what time it is.
+        lost_after_ms: at_ms(LOST_AFTER - plan.tick) - EPOCH_MS,
         unanswered,
         is_quiet: true,
     };
@@ -94,23 +78,4 @@ fn align_tasks() {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
     let next = || runtime.spawn(async {}).id().to_string().parse::<u64>();
     while next().is_ok_and(|number| number % SHARDS != 0) {}
-}
-
-async fn watching(caller: Caller, number: usize) -> turmoil::Result {
-    caller.watch(number).await;
-    Ok(())
-}
-
-/// Waits until every job was acknowledged and has ended, and then for what may still come.
-async fn observe(seen: Seen, wishes: Vec<usize>) -> turmoil::Result {
-    let is_done = || {
-        let record = seen.record();
-        wishes.iter().all(|number| record.is_acknowledged(*number)) && record.have_all_ended()
-    };
-    while !is_done() || turmoil::elapsed() < QUIET_AT {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    tokio::time::sleep(QUIET_FOR).await;
-    seen.set_over();
-    Ok(())
 }

@@ -23,6 +23,8 @@ pub(super) enum Line {
         job: Option<String>,
         #[serde(default)]
         end: Option<String>,
+        #[serde(default)]
+        exit_code: Option<i32>,
     },
     /// An abort, with the state where it was answered.
     Abort {

@@ -51,8 +51,9 @@ fn take(history: &mut History, line: Line) -> Result<(), String> {
         Line::Settings { lost_after_ms, is_quiet } => {
             (history.lost_after_ms, history.is_quiet) = (lost_after_ms, is_quiet);
         }
-        Line::Submit { key, spec, job, end } => {
-            history.submits.push(Submit { key, spec, job, end: end.as_deref().map(state).transpose()? });
+        Line::Submit { key, spec, job, end, exit_code: code } => {
+            let end = end.as_deref().map(state).transpose()?;
+            history.submits.push(Submit { key, spec, job, end, code });
         }
         Line::Abort { job, state: answered, at_ms } => {
             let state = answered.as_deref().map(state).transpose()?;

@@ -26,7 +26,7 @@ pub fn write(history: &History, to: &mut impl Write) -> Result<(), FileError> {
     put(Line::Settings { lost_after_ms: history.lost_after_ms, is_quiet: history.is_quiet })?;
     for submit in &history.submits {
         let (key, spec, job) = (submit.key.clone(), submit.spec.clone(), submit.job.clone());
-        put(Line::Submit { key, spec, job, end: submit.end.map(name) })?;
+        put(Line::Submit { key, spec, job, end: submit.end.map(name), exit_code: submit.code })?;
     }
     for abort in &history.aborts {
         put(Line::Abort { job: abort.job.clone(), state: abort.state.map(name), at_ms: abort.at_ms })?;

@@ -46,7 +46,8 @@ struct Watch {
     out: Sender,
     /// Changes up to here have been sent.
     position: Position,
-    /// Records of the present state that are newer than `position`, by their revision.
+    /// Records of the present state that are newer than `position`, by their revision. As long as there are
+    /// any, no token says how far the watcher is.
     ahead: BTreeMap<JobId, u64>,
 }
 
@@ -75,7 +76,6 @@ pub fn watch(
         // A watcher that goes away ends the watch even while nothing changes.
         let stop = watch.context.stop.clone();
         let end = tokio::select! {
-            biased;
             () = out.closed() => return,
             () = stop.cancelled() => Err(End::Failed(stopping())),
             end = watch.run(resume.is_some()) => end,
@@ -147,31 +147,42 @@ impl Watch {
                 }
                 Changes::Resync => {
                     self.position = self.head().await?;
-                    return self.send(Event::Resync(Resync {})).await;
+                    // In another generation, their revisions name something else.
+                    self.ahead.clear();
+                    return self.send(Event::Resync(Resync {}), self.token()).await;
                 }
             }
         }
     }
 
+    /// Sends the present state. Who is broken off in it has to begin anew: only its last answer has a token.
     async fn send_present(&mut self) -> Result<(), End> {
         if let Some(id) = self.filter.only_id().and_then(|id| berth_domain::ids::JobId::parse(id).ok()) {
             let jobs = self.context.store.jobs(&[id]).await.map_err(|e| self.context.problem(&e))?;
             let jobs: Vec<Job> = jobs.into_iter().flatten().collect();
             self.note_ahead(&jobs);
-            return self.send_jobs(jobs, Some(self.position)).await;
+            return self.send_jobs(jobs).await;
         }
-        let mut after: Option<Cursor> = None;
+        let (mut after, mut last): (Option<Cursor>, Option<v1::Job>) = (None, None);
         loop {
             let page = self.context.store.page(&Scope::All, after.as_ref(), MAX_PAGE).await;
             let page = page.map_err(|e| self.context.problem(&e))?;
             self.note_ahead(&page.jobs);
-            after = page.next;
-            // Whoever breaks off before the end has not seen all of it, and must begin anew.
-            let position = after.is_none().then_some(self.position);
-            self.send_jobs(page.jobs, position).await?;
-            if after.is_none() {
-                return Ok(());
+            for jobs in page.jobs.chunks(MAX_SHOWN) {
+                for shown in self.shown(jobs.to_vec()).await? {
+                    if let Some(before) = last.replace(shown) {
+                        self.send(Event::Job(before), String::new()).await?;
+                    }
+                }
             }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        match last {
+            Some(last) => self.send(Event::Job(last), self.token()).await,
+            None => Ok(()),
         }
     }
 
@@ -184,44 +195,40 @@ impl Watch {
         let generation =
             self.context.with_image(|image| image.position.generation).max(self.position.generation);
         for (revision, change) in changes {
-            let position = Position { generation, revision };
+            self.position = Position { generation, revision };
             match change {
                 // What the present state showed already is not shown again, least of all older.
                 Change::Job(job) if self.ahead.get(&job.id).is_some_and(|seen| *seen >= job.revision) => {}
-                Change::Job(job) => self.send_jobs(vec![*job], Some(position)).await?,
+                Change::Job(job) => self.send_jobs(vec![*job]).await?,
                 Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => {}
             }
-            self.position = position;
+            self.ahead.retain(|_, seen| *seen > revision);
         }
         Ok(())
     }
 
-    /// Sends jobs; with the last of them, how to go on after it.
-    async fn send_jobs(&self, jobs: Vec<Job>, position: Option<Position>) -> Result<(), End> {
-        let mut chunks = jobs.chunks(MAX_SHOWN).peekable();
-        while let Some(jobs) = chunks.next() {
-            self.send_some(jobs.to_vec(), position.filter(|_| chunks.peek().is_none())).await?;
+    async fn send_jobs(&self, jobs: Vec<Job>) -> Result<(), End> {
+        for shown in self.shown(jobs).await? {
+            self.send(Event::Job(shown), self.token()).await?;
         }
         Ok(())
     }
 
-    async fn send_some(&self, jobs: Vec<Job>, position: Option<Position>) -> Result<(), End> {
+    /// Shows those of some jobs that are watched.
+    async fn shown(&self, jobs: Vec<Job>) -> Result<Vec<v1::Job>, End> {
         let found = matching(&self.context, &self.filter, jobs).await?;
         let specs = found.iter().filter_map(|(job, spec)| Some((job.id.clone(), spec.clone()?))).collect();
         let jobs: Vec<Job> = found.into_iter().map(|(job, _)| job).collect();
-        let mut shown = show_with(&self.context, &jobs, &specs).await?.into_iter().peekable();
-        while let Some(job) = shown.next() {
-            self.send_at(Event::Job(job), position.filter(|_| shown.peek().is_none())).await?;
-        }
-        Ok(())
+        Ok(show_with(&self.context, &jobs, &specs).await?)
     }
 
-    async fn send(&self, event: Event) -> Result<(), End> {
-        self.send_at(event, Some(self.position)).await
+    /// Says how far the watcher is; nothing where it was told more than a position says.
+    fn token(&self) -> String {
+        let is_ahead = self.ahead.values().any(|seen| *seen > self.position.revision);
+        if is_ahead { String::new() } else { write_token(self.position) }
     }
 
-    async fn send_at(&self, event: Event, position: Option<Position>) -> Result<(), End> {
-        let resume_token = position.map(write_token).unwrap_or_default();
+    async fn send(&self, event: Event, resume_token: String) -> Result<(), End> {
         let message = v1::WatchJobsResponse { resume_token, event: Some(event) };
         self.out.send(Ok(message)).await.map_err(|_| End::Gone)
     }
