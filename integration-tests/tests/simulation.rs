@@ -50,9 +50,8 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 fn a_part_that_is_left_out_does_not_happen() {
-    let plan = Plan::drawn(3);
+    let plan = (3..).map(Plan::drawn).find(|plan| plan.faults.len() > 1).expect("most seeds have faults");
     let parts = plan.parts();
-    assert!(parts.iter().any(|part| matches!(part, Part::Fault(_))), "this seed has faults");
     let rest: BTreeSet<Part> = parts.iter().copied().filter(|part| !matches!(part, Part::Fault(_))).collect();
     let report = play(&plan.only(&rest));
     assert!(report.faults.is_empty(), "{:?}", report.faults);
