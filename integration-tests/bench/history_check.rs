@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use berth_integration_tests::history::file::read;
 use berth_integration_tests::history::{Violation, judge};
+use berth_integration_tests::tools::from_caller;
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -18,7 +19,8 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let (mut violations, mut lines): (Vec<Value>, usize) = (Vec::new(), 0);
     for file in &files {
-        let read = File::open(file).map_err(Into::into).and_then(|open| read(BufReader::new(open)));
+        let read =
+            File::open(from_caller(file)).map_err(Into::into).and_then(|open| read(BufReader::new(open)));
         let history = match read {
             Ok(history) => history,
             Err(error) => {

@@ -7,13 +7,17 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use berth_integration_tests::mutants::{MUTANTS, VARIABLE, copy_plain, plant};
-use berth_integration_tests::tools::root;
+use berth_integration_tests::tools::{PROGRAM, from_caller, root};
 use serde_json::{Value, json};
 
 /// The most seeds that a bug is given to show itself.
 const SEEDS: u64 = 2_000;
 /// Seeds that the sources without a bug must pass.
 const CLEAN_SEEDS: u64 = 100;
+
+/// Bugs of the services that real processes show within minutes, whatever the seed.
+const BY_CHAOS: [&str; 4] =
+    ["watch-skips-one", "lost-at-most-once-retried", "ack-before-stored", "hold-freed-by-verdict"];
 
 /// How long the seeds of one bug may take.
 const LIMIT: Duration = Duration::from_secs(1_800);
@@ -24,6 +28,8 @@ struct Wanted {
     /// The bugs by name, where not all of them are wanted.
     only: Option<Vec<String>>,
     patches: Option<PathBuf>,
+    /// Real processes under real faults are to show them, for so many minutes each.
+    chaos_minutes: Option<u64>,
 }
 
 /// What became of one bug.
@@ -37,13 +43,17 @@ struct Outcome {
 
 fn main() -> ExitCode {
     let Some(wanted) = wanted(std::env::args().skip(1)) else {
-        eprintln!("usage: mutants [--seeds N] [--only NAME,...] [--dir PATCHES]");
+        eprintln!("usage: mutants [--seeds N | --chaos MINUTES] [--only NAME,...] [--dir PATCHES]");
         return ExitCode::from(2);
     };
     let began = Instant::now();
     let work = root().join("target/mutants");
     let mut outcomes = Vec::new();
-    match planted(&work, &wanted) {
+    let found = match wanted.chaos_minutes {
+        Some(minutes) => under_chaos(&work, &wanted, minutes),
+        None => planted(&work, &wanted),
+    };
+    match found {
         Ok(found) => outcomes.extend(found),
         Err(why) => {
             eprintln!("mutants: {why}");
@@ -75,17 +85,19 @@ fn main() -> ExitCode {
 }
 
 fn wanted(mut arguments: impl Iterator<Item = String>) -> Option<Wanted> {
-    let mut wanted = Wanted { seeds: SEEDS, only: None, patches: None };
+    let mut wanted = Wanted { seeds: SEEDS, only: None, patches: None, chaos_minutes: None };
     while let Some(option) = arguments.next() {
         let value = arguments.next()?;
         match option.as_str() {
             "--seeds" => wanted.seeds = value.parse().ok().filter(|seeds| *seeds > 0)?,
             "--only" => wanted.only = Some(names(&value)?),
-            "--dir" => wanted.patches = Some(PathBuf::from(value)),
+            "--chaos" => wanted.chaos_minutes = Some(value.parse().ok().filter(|minutes| *minutes > 0)?),
+            "--dir" => wanted.patches = Some(from_caller(&value)),
             _ => return None,
         }
     }
-    Some(wanted)
+    // Patches are for the simulation.
+    (wanted.chaos_minutes.is_none() || wanted.patches.is_none()).then_some(wanted)
 }
 
 /// Reads names of bugs; `None` where one is not known.
@@ -98,7 +110,7 @@ fn names(text: &str) -> Option<Vec<String>> {
 fn planted(work: &Path, wanted: &Wanted) -> Result<Vec<Outcome>, String> {
     let tree = work.join("planted");
     plant(root(), &tree)?;
-    let program = built(&tree, work)?;
+    let program = built(&tree, work, &SIMULATION)?;
     let clean = play(&program, None, CLEAN_SEEDS)?;
     if clean["ok"] != true {
         return Err(format!("without any bug the simulation fails: {}", clean["violations"][0]));
@@ -127,7 +139,7 @@ fn patched(work: &Path, folder: &Path, wanted: &Wanted) -> Result<Vec<Outcome>, 
         let name = patch.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         copy_plain(root(), &tree).map_err(|error| error.to_string())?;
         let played = apply(&tree, &patch)
-            .and_then(|()| built(&tree, work))
+            .and_then(|()| built(&tree, work, &SIMULATION))
             .and_then(|program| play(&program, None, wanted.seeds));
         let outcome = judged(&name, played);
         tell(&outcome, &patch.display().to_string());
@@ -152,11 +164,49 @@ fn apply(tree: &Path, patch: &Path) -> Result<(), String> {
     }
 }
 
-/// Builds the simulation of a tree.
-fn built(tree: &Path, work: &Path) -> Result<PathBuf, String> {
-    let target = work.join("build");
+/// The same bugs in the real program, shown by real processes; the harness that breaks them is as it is.
+fn under_chaos(work: &Path, wanted: &Wanted, minutes: u64) -> Result<Vec<Outcome>, String> {
+    let tree = work.join("planted");
+    plant(root(), &tree)?;
+    let program = built(&tree, work, &BERTH)?;
+    let harness = built(root(), work, &CHAOS)?;
+    let by_default: Vec<String> = BY_CHAOS.iter().map(|name| (*name).to_owned()).collect();
+    let names = wanted.only.as_ref().unwrap_or(&by_default);
+    let outcomes = names.iter().map(|name| {
+        let outcome = broken(name, &harness, &program, minutes);
+        tell(&outcome, "by real processes");
+        outcome
+    });
+    Ok(outcomes.collect())
+}
+
+/// Breaks a cluster with a bug in it.
+fn broken(name: &str, harness: &Path, program: &Path, minutes: u64) -> Outcome {
+    let mut command = Command::new(harness);
+    command.args(["--minutes", &minutes.to_string()]).env(VARIABLE, name).env(PROGRAM, program);
+    let output = command.stderr(Stdio::null()).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let line: Value =
+        text.lines().last().and_then(|last| serde_json::from_str(last).ok()).unwrap_or_default();
+    let first = &line["violations"][0];
+    let caught = first["invariant"].as_str().map(|invariant| (invariant.to_owned(), minutes));
+    let why = first["story"].as_str().unwrap_or("no promise was seen broken").to_owned();
+    Outcome { name: name.to_owned(), caught, why }
+}
+
+/// What is built: the profile, the package and the program.
+type Built = (&'static str, &'static str, &'static str);
+const SIMULATION: Built = ("release", "berth-integration-tests", "sim");
+const BERTH: Built = ("dev", "berth", "berth");
+const CHAOS: Built = ("dev", "berth-integration-tests", "chaos");
+
+/// Builds a program of a tree.
+fn built(tree: &Path, work: &Path, what: &Built) -> Result<PathBuf, String> {
+    let (profile, package, program) = *what;
+    // Trees of one name for cargo would take each other's parts for their own.
+    let target = if tree == root() { work.join("harness") } else { work.join("build") };
     let built = Command::new("cargo")
-        .args(["build", "--quiet", "--release", "-p", "berth-integration-tests", "--bin", "sim"])
+        .args(["build", "--quiet", "--profile", profile, "-p", package, "--bin", program])
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", &target)
         .stdout(Stdio::null())
@@ -167,7 +217,7 @@ fn built(tree: &Path, work: &Path) -> Result<PathBuf, String> {
         let errors: Vec<&str> = says.lines().filter(|line| line.starts_with("error")).take(3).collect();
         return Err(format!("does not build: {}", errors.join("; ")));
     }
-    Ok(target.join("release/sim"))
+    Ok(target.join(if profile == "dev" { "debug" } else { profile }).join(program))
 }
 
 /// Plays seeds until one fails; gives the closing line.
@@ -216,7 +266,7 @@ fn judged(name: &str, played: Result<Value, String>) -> Outcome {
 fn tell(outcome: &Outcome, about: &str) {
     match &outcome.caught {
         Some((invariant, seeds)) => {
-            println!("caught  {:<36} {invariant} after {seeds} seeds: {about}", outcome.name);
+            println!("caught  {:<36} {invariant} after {seeds}: {about}", outcome.name);
         }
         None => println!("MISSED  {:<36} {about}: {}", outcome.name, outcome.why),
     }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use berth_integration_tests::simulation::{Part, Plan, Report, play, shortened};
+use berth_integration_tests::tools::from_caller;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -176,7 +177,7 @@ fn play_all(wanted: &Wanted) -> Totals {
 fn play_here(wanted: &Wanted) -> Played {
     let report = play(&plan(wanted.seeds.0, wanted));
     if let Some(file) = &wanted.trace
-        && let Err(error) = std::fs::write(file, report.trace())
+        && let Err(error) = std::fs::write(from_caller(file), report.trace())
     {
         eprintln!("sim: {file} cannot be written: {error}");
     }

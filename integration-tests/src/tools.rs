@@ -21,6 +21,11 @@ pub fn redis_server() -> PathBuf {
     std::env::var_os("BERTH_REDIS_SERVER").map_or_else(|| tool("redis-server"), PathBuf::from)
 }
 
+/// A path as whoever called the recipe meant it: recipes change to the root.
+pub fn from_caller(path: &str) -> PathBuf {
+    std::env::var_os("BERTH_CALLER_DIR").map(PathBuf::from).unwrap_or_default().join(path)
+}
+
 /// Names another `berth` program to be tested instead.
 pub const PROGRAM: &str = "BERTH_TEST_PROGRAM";
 
