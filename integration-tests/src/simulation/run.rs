@@ -19,7 +19,7 @@ const LOST_AFTER: Duration = Duration::from_secs(30);
 /// A runtime that ends drops its tasks by their number, modulo this.
 const SHARDS: u64 = 4;
 
-/// Plays a plan. In one process, no two may be played at the same time: see [`align_tasks`].
+/// Plays a plan. In one process, no two may be played at the same time: what happens would depend on it.
 pub fn play(plan: &Plan) -> Report {
     panics::note();
     align_tasks();
