@@ -300,7 +300,11 @@ const DRAWS: &[Draw] = &[
         Kind::FailOver(Duration::from_millis(rng.random_range(20..most_ms)))
     },
     |rng, _| {
-        let far = rng.random_range(2_000..3_600_000);
+        let far = match rng.random_range(0..3) {
+            0 => rng.random_range(2_000..60_000),
+            1 => rng.random_range(60_000..1_800_000),
+            _ => rng.random_range(1_800_000..3_600_000),
+        };
         Kind::ClockStep(if rng.random_bool(0.5) { far } else { -far })
     },
     engine,

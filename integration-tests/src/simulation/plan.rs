@@ -178,10 +178,8 @@ impl Plan {
         let count = rng.random_range(8..28);
         let mut jobs: Vec<Wish> = (0..count).map(|number| wish(&mut rng, number, &mix, gap_ms)).collect();
         lengthen(&mut rng, &mut jobs);
-        if rng.random_bool(0.3) {
-            // Nothing happens for a while, and then something does.
-            let late = jobs.choose_mut(&mut rng).expect("there are some");
-            late.pause = Duration::from_millis(rng.random_range(5_000..40_000));
+        if rng.random_bool(0.5) {
+            come_late(&mut rng, &mut jobs);
         }
         let faults = fault::drawn(&mut rng, schedulers, executors);
         let rounds = if rng.random_bool(0.5) { rng.random_range(1..3) } else { 0 };
@@ -303,6 +301,18 @@ fn lengthen(rng: &mut StdRng, jobs: &mut [Wish]) {
         if wish.command.starts_with("sleep") && rng.random_bool(0.3) {
             wish.command = format!("sleep {}", rng.random_range(40..100));
         }
+    }
+}
+
+/// Lets nothing happen for a while before one of the jobs, which may fit nowhere: then nothing happens after
+/// it either, until its time in the queue is over.
+fn come_late(rng: &mut StdRng, jobs: &mut [Wish]) {
+    let from = if rng.random_bool(0.6) { jobs.len() - 1 } else { 0 };
+    let late = jobs[from..].choose_mut(rng).expect("there are some");
+    late.pause = Duration::from_millis(rng.random_range(5_000..40_000));
+    if rng.random_bool(0.4) {
+        late.cpu_millis = 4_000;
+        late.queue_timeout = Some(Duration::from_secs(rng.random_range(1..30)));
     }
 }
 
