@@ -32,6 +32,9 @@ pub trait Ways: Send + Sync {
 
     /// The true time, in milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
+
+    /// Says whether the store may come to have again what it has lost.
+    fn may_return(&self) -> bool;
 }
 
 /// A client or an operator.
@@ -124,10 +127,10 @@ impl Caller {
                 self.seen.record().aborts.push(Abort { job: id.clone(), state: Some(state), at_ms });
                 state.is_terminal().then_some(())
             }
-            // It has ended otherwise, or the store has lost it.
-            Err(status) => {
-                matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::NotFound).then_some(())
-            }
+            // It has ended otherwise.
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => Some(()),
+            // The store has lost it: that is all, unless it comes back.
+            Err(status) => (status.code() == tonic::Code::NotFound && !self.ways.may_return()).then_some(()),
         };
         until_answered!(self, JobServiceClient, abort_job(request()), read);
     }

@@ -44,6 +44,10 @@ impl Ways for Network {
     fn now_ms(&self) -> u64 {
         crate::now_ms()
     }
+
+    fn may_return(&self) -> bool {
+        false
+    }
 }
 
 /// A crowd at work.
