@@ -57,7 +57,7 @@ fn measure(began: Instant) -> Result<(), Failure> {
     let wanted = options::read(std::env::args().skip(1))?;
     let fleet = read_fleet(&wanted.nodes)?;
     let read = |file: &std::path::PathBuf| Workload::of(&read_trace(file, &fleet)?, wanted.variant);
-    let workloads: Vec<Workload> = wanted.pods.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
+    let workloads: Vec<Workload> = wanted.pods.iter().map(read).collect::<Result<_, _>>()?;
     let mut runs = Vec::new();
     for workload in &workloads {
         for policy in &wanted.policies {
