@@ -77,6 +77,10 @@ sim *args:
 model *args:
     @./run model "$@"
 
+# Measure placement policies on a production trace: just bench placement
+bench *args:
+    @./run bench "$@"
+
 # Put bugs into a copy of the sources, and look whether the simulation finds each
 mutants *args:
     @./run mutants "$@"

@@ -1,0 +1,154 @@
+//! Measures placement policies on the openb trace of a production GPU cluster: the published ones, by their
+//! definitions, on the same sequences of pods. Ends with one line of JSON.
+
+mod arrivals;
+mod cluster;
+mod dynamic;
+mod options;
+mod policies;
+mod report;
+#[cfg(test)]
+mod runs_tests;
+mod trace;
+mod workload;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use serde_json::{Value, json};
+
+use crate::arrivals::{MARKS_PCT, batch, online};
+use crate::cluster::Cluster;
+use crate::dynamic::dynamic;
+use crate::options::{Failure, Mode, Wanted};
+use crate::policies::Kind;
+use crate::report::Row;
+use crate::trace::{Fleet, read_fleet, read_trace};
+use crate::workload::Workload;
+
+/// Keeps the numbers that nodes are shuffled by apart from those that pods are.
+const ORDER: u64 = 1 << 63;
+
+/// One run: a policy, a trace and a seed.
+#[derive(Debug, Clone, Copy)]
+struct Run<'a> {
+    policy: Kind,
+    workload: &'a Workload,
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    let began = Instant::now();
+    match measure(began) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn measure(began: Instant) -> Result<(), Failure> {
+    let wanted = options::read(std::env::args().skip(1))?;
+    let fleet = read_fleet(&wanted.nodes)?;
+    let read = |file: &std::path::PathBuf| Workload::of(&read_trace(file, &fleet)?, wanted.variant);
+    let workloads: Vec<Workload> = wanted.pods.iter().map(read).collect::<Result<_, _>>()?;
+    let mut runs = Vec::new();
+    for workload in &workloads {
+        for policy in &wanted.policies {
+            let seeds = wanted.seeds.0..=wanted.seeds.1;
+            runs.extend(seeds.map(|seed| Run { policy: *policy, workload, seed }));
+        }
+    }
+    let rows = run_all(&runs, &fleet, &wanted)?;
+    report::print(&rows, &wanted);
+    let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+    let closing = json!({
+        "recipe": "bench", "ok": true, "seed": wanted.seeds.0, "seconds": began.elapsed().as_secs(),
+        "conditions": report::conditions(&wanted), "rows": rows,
+    });
+    println!("{closing}");
+    Ok(())
+}
+
+/// Runs on as many threads as there are cores; the rows stand in the order of the runs.
+fn run_all(runs: &[Run<'_>], fleet: &Fleet, wanted: &Wanted) -> Result<Vec<Row>, Failure> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some((position, run)) = next_of(runs, &next) {
+                    let rows = rows_of(run, fleet, wanted);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((position, rows));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(position, _)| *position);
+    let rows: Vec<Vec<Row>> = done.into_iter().map(|(_, rows)| rows).collect::<Result<_, _>>()?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+fn next_of<'a, 'b>(runs: &'a [Run<'b>], next: &AtomicUsize) -> Option<(usize, &'a Run<'b>)> {
+    let position = next.fetch_add(1, Ordering::Relaxed);
+    runs.get(position).map(|run| (position, run))
+}
+
+/// # Errors
+/// A policy that gives out what is not there has measured nothing.
+fn rows_of(run: &Run<'_>, fleet: &Fleet, wanted: &Wanted) -> Result<Vec<Row>, Failure> {
+    let Run { policy: kind, workload, seed } = *run;
+    let row = |arrived_pct, placed, waits| Row {
+        policy: kind,
+        trace: workload.name.clone(),
+        seed,
+        arrived_pct,
+        placed,
+        waits,
+    };
+    let empty = in_order(fleet, wanted.is_shuffled, seed);
+    let pods = || workload.arrivals(empty.gpu_millis(), seed);
+    let (mut cluster, mut policy) = (empty.clone(), kind.make(&empty, workload, seed));
+    let mut is_sound = true;
+    let rows = match wanted.mode {
+        Mode::Online => {
+            let marks = online(&mut cluster, workload, &pods(), policy.as_mut());
+            marks.into_iter().map(|(mark, placed)| row(mark as f64, placed, None)).collect()
+        }
+        Mode::Batch => {
+            let pods = pods();
+            let mut rows = Vec::new();
+            for mark in MARKS_PCT {
+                (cluster, policy) = (empty.clone(), kind.make(&empty, workload, seed));
+                let placed = batch(&mut cluster, workload, &pods, mark, policy.as_mut());
+                is_sound &= cluster.is_sound();
+                rows.push(row(mark as f64, placed, None));
+            }
+            rows
+        }
+        Mode::Dynamic(load) => {
+            let (placed, waits) = dynamic(&mut cluster, workload, policy.as_mut(), load, seed);
+            vec![row(load * 100.0, placed, Some(waits))]
+        }
+    };
+    if is_sound && cluster.is_sound() {
+        Ok(rows)
+    } else {
+        Err(Failure::failed(format!("{} gave out more than there is, at seed {seed}.", kind.name())))
+    }
+}
+
+/// The empty cluster, in the order of the file or in one drawn from the seed.
+fn in_order(fleet: &Fleet, is_shuffled: bool, seed: u64) -> Cluster {
+    let mut nodes = fleet.nodes.clone();
+    if is_shuffled {
+        nodes.shuffle(&mut StdRng::seed_from_u64(seed ^ ORDER));
+    }
+    Cluster { nodes }
+}
