@@ -16,7 +16,7 @@ const SEEDS: u64 = 2_000;
 const CLEAN_SEEDS: u64 = 100;
 
 /// Bugs of the services that real processes show within minutes, whatever the seed.
-const BY_CHAOS: [&str; 3] = ["watch-skips-one", "watch-token-too-early", "lost-at-most-once-retried"];
+const BY_CHAOS: [&str; 3] = ["watch-skips-one", "attempt-not-raised", "lost-at-most-once-retried"];
 
 /// How long the seeds of one bug may take.
 const LIMIT: Duration = Duration::from_secs(1_800);
