@@ -134,6 +134,21 @@ fn a_watch_that_breaks_off_at_its_begin_leaves_nothing_out() {
     holds(&plan);
 }
 
+/// A fail-over lost changes that a watch had yet to read: it took their revisions for those of the new
+/// generation, and left out what came under the same numbers.
+#[test]
+fn a_watch_does_not_take_lost_changes_for_those_of_the_next_generation() {
+    for (command, slow_at, fails_at, lost) in [("true", 300, 1_650, 1_000), ("sleep 1.5", 700, 1_050, 500)] {
+        let mut plan = quiet((0..8).map(|number| job(number, command)).collect());
+        plan.schedulers = 3;
+        plan.faults = faults(vec![
+            (slow_at, 60_000, Kind::Store(Silence::Slow, Some(2))),
+            (fails_at, 0, Kind::FailOver(ms(lost))),
+        ]);
+        holds(&plan);
+    }
+}
+
 /// A commit of a leader that stalled for longer than its lock lasts arrives when another one leads.
 #[test]
 fn a_commit_that_arrives_late_changes_nothing() {

@@ -17,7 +17,13 @@ const RETRY_WAIT: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub enum FeedEvent {
     /// These changes have been applied to the image, in order.
-    Changes(Arc<Vec<(u64, Change)>>),
+    Changes {
+        /// The generation that their revisions belong to. Whoever hears of them late must not take it from
+        /// the image, which may be in a newer one.
+        generation: u64,
+        /// Revision and change.
+        changes: Arc<Vec<(u64, Change)>>,
+    },
     /// Changes were missed: the image is whole again, but what led to it is unknown.
     Resync,
 }
@@ -86,7 +92,7 @@ fn apply(context: &Context, entries: Vec<(u64, Change)>, position: Position) {
         context.applied.send_replace(position);
     }
     // Without listeners there is nobody to tell, which is no error.
-    let _ = context.feed.send(FeedEvent::Changes(Arc::new(entries)));
+    let _ = context.feed.send(FeedEvent::Changes { generation: position.generation, changes: Arc::new(entries) });
 }
 
 /// Reads everything from the store into a new image and tells listeners to do the same.

@@ -86,7 +86,7 @@ pub async fn wait_until(
     let mut look = Instant::now() + context.config.safety_interval;
     while !met(&job) {
         match timeout_at(deadline.min(look), feed.recv()).await {
-            Ok(Ok(FeedEvent::Changes(changes))) => {
+            Ok(Ok(FeedEvent::Changes { changes, .. })) => {
                 for (_, change) in changes.iter() {
                     match change {
                         Change::Job(next) if next.id == job.id && next.revision > job.revision => {

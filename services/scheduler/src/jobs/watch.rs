@@ -118,12 +118,14 @@ impl Watch {
         }
         loop {
             match feed.recv().await {
-                Ok(FeedEvent::Changes(changes)) => {
+                Ok(FeedEvent::Changes { generation, changes }) if generation == self.position.generation => {
                     let newer = changes.iter().filter(|(revision, _)| *revision > self.position.revision);
                     let newer: Vec<(u64, Change)> = newer.cloned().collect();
                     self.send_changes(newer).await?;
                 }
-                Ok(FeedEvent::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                // Those of an older generation may be lost; before those of a newer one there is a gap.
+                Ok(FeedEvent::Changes { generation, .. }) if generation < self.position.generation => {}
+                Ok(FeedEvent::Changes { .. } | FeedEvent::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => {
                     self.catch_up().await?
                 }
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
@@ -191,11 +193,10 @@ impl Watch {
         self.ahead.extend(newer.map(|job| (job.id.clone(), job.revision)));
     }
 
+    /// Sends changes of the position's generation.
     async fn send_changes(&mut self, changes: Vec<(u64, Change)>) -> Result<(), End> {
-        let generation =
-            self.context.with_image(|image| image.position.generation).max(self.position.generation);
         for (revision, change) in changes {
-            self.position = Position { generation, revision };
+            self.position.revision = revision;
             match change {
                 // What the present state showed already is not shown again, least of all older.
                 Change::Job(job) if self.ahead.get(&job.id).is_some_and(|seen| *seen >= job.revision) => {}

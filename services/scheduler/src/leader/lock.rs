@@ -69,7 +69,7 @@ fn poll_wait(context: &Context) -> Duration {
 async fn released(feed: &mut broadcast::Receiver<FeedEvent>) {
     loop {
         match feed.recv().await {
-            Ok(FeedEvent::Changes(changes)) => {
+            Ok(FeedEvent::Changes { changes, .. }) => {
                 let free = |change: &Change| matches!(change, Change::Leader { scheduler_id, .. } if scheduler_id.is_empty());
                 if changes.iter().any(|(_, change)| free(change)) {
                     return;

@@ -180,7 +180,7 @@ impl Session {
                     Some(Err(_)) | None => Err(End::Closed),
                 },
                 event = feed.recv() => match event {
-                    Ok(FeedEvent::Changes(changes)) => self.follow(&changes).await,
+                    Ok(FeedEvent::Changes { changes, .. }) => self.follow(&changes).await,
                     Ok(FeedEvent::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => self.send_full_set().await,
                     Err(broadcast::error::RecvError::Closed) => Err(End::Closed),
                 },
