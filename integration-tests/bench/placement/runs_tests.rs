@@ -60,7 +60,7 @@ fn options_are_read_as_users_write_them() {
 #[test]
 fn what_is_not_understood_is_refused_with_the_usage() {
     let refused: [&[&str]; 8] = [
-        &["--policy", "ours"],
+        &["--policy", "best"],
         &["--seeds", "5-3"],
         &["--variant"],
         &["--mode", "later"],

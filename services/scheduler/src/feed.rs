@@ -92,7 +92,8 @@ fn apply(context: &Context, entries: Vec<(u64, Change)>, position: Position) {
         context.applied.send_replace(position);
     }
     // Without listeners there is nobody to tell, which is no error.
-    let _ = context.feed.send(FeedEvent::Changes { generation: position.generation, changes: Arc::new(entries) });
+    let _ =
+        context.feed.send(FeedEvent::Changes { generation: position.generation, changes: Arc::new(entries) });
 }
 
 /// Reads everything from the store into a new image and tells listeners to do the same.

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 
 use super::best::Best;
 use super::best_fit::LeastLeftOver;
+use super::engine::Engine;
 use super::fgd::Fragmentation;
 use super::kubernetes::MostAllocated;
 use super::nomad::TwoCandidates;
@@ -53,11 +54,15 @@ pub enum Kind {
     GpuPacking,
     /// Fragmentation gradient descent.
     Fgd,
+    /// Berth's own, told what will come as `Fgd` is.
+    Ours,
+    /// The same, told nothing.
+    OursUntold,
 }
 
 impl Kind {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Random,
         Self::FirstFit,
         Self::BestFit,
@@ -66,6 +71,8 @@ impl Kind {
         Self::DotProduct,
         Self::GpuPacking,
         Self::Fgd,
+        Self::Ours,
+        Self::OursUntold,
     ];
 
     /// The name on the command line and in reports.
@@ -79,6 +86,8 @@ impl Kind {
             Self::DotProduct => "dot-product",
             Self::GpuPacking => "gpu-packing",
             Self::Fgd => "fgd",
+            Self::Ours => "ours",
+            Self::OursUntold => "ours-untold",
         }
     }
 
@@ -100,6 +109,8 @@ impl Kind {
             Self::DotProduct => Box::new(Best::new(DotProduct)),
             Self::GpuPacking => Box::new(Best::new(GpuPacking)),
             Self::Fgd => Box::new(Best::new(Fragmentation::of(workload))),
+            Self::Ours => Box::new(Engine::of(cluster).told(workload)),
+            Self::OursUntold => Box::new(Engine::of(cluster)),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod best;
 mod best_fit;
 mod choice;
+mod engine;
 mod fgd;
 mod kubernetes;
 mod nomad;

@@ -125,9 +125,8 @@ impl Watch {
                 }
                 // Those of an older generation may be lost; before those of a newer one there is a gap.
                 Ok(FeedEvent::Changes { generation, .. }) if generation < self.position.generation => {}
-                Ok(FeedEvent::Changes { .. } | FeedEvent::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                    self.catch_up().await?
-                }
+                Ok(FeedEvent::Changes { .. } | FeedEvent::Resync)
+                | Err(broadcast::error::RecvError::Lagged(_)) => self.catch_up().await?,
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
             }
         }

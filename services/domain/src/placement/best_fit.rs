@@ -195,5 +195,5 @@ fn too_large<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clone)
 }
 
 #[cfg(test)]
-#[path = "placement_tests.rs"]
+#[path = "best_fit_tests.rs"]
 mod tests;
