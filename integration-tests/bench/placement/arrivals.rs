@@ -2,9 +2,11 @@
 //! queue; what does not fit is dropped.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use crate::cluster::{Cluster, Room, Shape};
 use crate::policies::{Ask, Policy};
+use crate::whole::Whole;
 use crate::workload::{ARRIVING_PCT, Workload};
 
 /// It is counted when so much of the GPUs has been asked for.
@@ -92,6 +94,27 @@ pub fn batch(
         classes.count(&workload.shapes[id], is_placed);
     }
     counted(cluster, classes)
+}
+
+/// The same with a placement that orders the queue itself.
+pub fn whole_batch(
+    mut whole: Whole<'_>,
+    empty: &Cluster,
+    workload: &Workload,
+    pods: &[usize],
+    mark: u64,
+) -> Placed {
+    let queue = &pods[..prefix(empty, workload, pods, mark)];
+    for (pod, shape) in queue.iter().enumerate() {
+        whole.wait(pod, *shape, pod as u64);
+    }
+    let placed: HashSet<usize> = whole.round(queue.len() as u64).into_iter().collect();
+    let mut classes = Classes::default();
+    for (pod, shape) in queue.iter().enumerate() {
+        classes.count(&workload.shapes[*shape], placed.contains(&pod));
+    }
+    let allocated = placed.iter().map(|pod| workload.shapes[queue[*pod]].all_gpu_millis()).sum::<u64>();
+    classes.with(allocated as f64, empty.gpu_millis())
 }
 
 /// So many pods until the mark is reached; all where it is not.

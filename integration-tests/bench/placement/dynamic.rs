@@ -1,16 +1,14 @@
 //! Runs in which pods come and go: Poisson arrivals drawn from the trace, durations from a mix of two
-//! exponential distributions. What does not fit waits; in the order of arrival, whatever fits is placed as
-//! soon as it does, past those that wait.
+//! exponential distributions. What does not fit waits.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashSet};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::arrivals::{Classes, Placed};
-use crate::cluster::{Cluster, Devices};
-use crate::policies::{Ask, Policy};
+use crate::waiting::Waiting;
 use crate::workload::Workload;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -36,23 +34,23 @@ pub struct Waits {
 }
 
 /// A pod that has come. How long it lasts is drawn with it, so that all policies have the same pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Pod {
+    shape: usize,
     came_ms: u64,
     lasts_ms: u64,
 }
 
 /// A run under way.
 struct Run<'a> {
-    cluster: &'a mut Cluster,
     workload: &'a Workload,
-    policy: &'a mut dyn Policy,
+    waiting: &'a mut dyn Waiting,
     rng: StdRng,
     now_ms: u64,
-    /// When each ends, and where it is.
-    running: BinaryHeap<Reverse<(u64, usize, usize, Devices)>>,
-    /// By shape, those that wait, the first to come first.
-    waiting: BTreeMap<usize, VecDeque<Pod>>,
+    pods: Vec<Pod>,
+    started: HashSet<usize>,
+    /// When each ends.
+    running: BinaryHeap<Reverse<(u64, usize)>>,
     /// Shape and wait in milliseconds of those that count.
     waits: Vec<(usize, u64)>,
     classes: Classes,
@@ -61,26 +59,25 @@ struct Run<'a> {
     used_over_time: f64,
 }
 
-/// Plays a run with so large a share of the GPUs asked for on average.
+/// Plays a run with so large a share of all these GPUs asked for on average.
 pub fn dynamic(
-    cluster: &mut Cluster,
+    waiting: &mut dyn Waiting,
     workload: &Workload,
-    policy: &mut dyn Policy,
+    all_gpu_millis: u64,
     load: f64,
     seed: u64,
 ) -> (Placed, Waits) {
-    let all_gpu_millis = cluster.gpu_millis();
     let pod_gpu_millis = workload.gpu_millis(&workload.pods) as f64 / workload.pods.len() as f64;
     let mean_ms = LONG_SHARE * LONG_MEAN_MS + (1.0 - LONG_SHARE) * SHORT_MEAN_MS;
     let gap_ms = pod_gpu_millis * mean_ms / (load * all_gpu_millis as f64);
     let mut run = Run {
-        cluster,
         workload,
-        policy,
+        waiting,
         rng: StdRng::seed_from_u64(seed),
         now_ms: 0,
+        pods: Vec::new(),
+        started: HashSet::new(),
         running: BinaryHeap::new(),
-        waiting: BTreeMap::new(),
         waits: Vec::new(),
         classes: Classes::default(),
         used_gpu_millis: 0,
@@ -111,73 +108,48 @@ impl Run<'_> {
     }
 
     fn arrive(&mut self) {
-        let id = self.workload.pods[self.rng.random_range(0..self.workload.pods.len())];
+        let shape = self.workload.pods[self.rng.random_range(0..self.workload.pods.len())];
         let mean = if self.rng.random_bool(LONG_SHARE) { LONG_MEAN_MS } else { SHORT_MEAN_MS };
-        let pod = Pod { came_ms: self.now_ms, lasts_ms: exponential(&mut self.rng, mean) as u64 };
-        // Where one of its shape waits, there is no room: it was looked for, and after each departure again.
-        let node = if self.waiting.contains_key(&id) {
-            None
-        } else {
-            self.policy.choose(Ask { id, shape: self.workload.shapes[id] }, self.cluster)
-        };
-        match node {
-            Some(node) => self.start(id, node, pod),
-            None => self.waiting.entry(id).or_default().push_back(pod),
-        }
+        let lasts_ms = exponential(&mut self.rng, mean) as u64;
+        self.pods.push(Pod { shape, came_ms: self.now_ms, lasts_ms });
+        let started = self.waiting.arrive(self.pods.len() - 1, shape, self.now_ms);
+        self.start(started);
     }
 
     fn depart_until(&mut self, at_ms: u64) {
-        while let Some(Reverse((ends_at, id, node, devices))) = self.running.peek().copied()
+        while let Some(Reverse((ends_at, pod))) = self.running.peek().copied()
             && ends_at <= at_ms
         {
             self.running.pop();
             self.pass_to(ends_at);
-            let shape = &self.workload.shapes[id];
-            self.cluster.remove(node, shape, devices);
-            self.used_gpu_millis -= shape.all_gpu_millis();
-            self.refill(node);
+            self.used_gpu_millis -= self.workload.shapes[self.pods[pod].shape].all_gpu_millis();
+            let started = self.waiting.depart(pod, self.now_ms);
+            self.start(started);
         }
     }
 
-    /// Places what waits on a node that has got room: there is none elsewhere for any of them.
-    fn refill(&mut self, node: usize) {
-        loop {
-            let fits = |id: &usize| self.cluster.nodes[node].fits(&self.workload.shapes[*id]);
-            let fitting = self.waiting.iter_mut().filter(|(id, _)| fits(id));
-            let Some((id, pods)) = fitting.min_by_key(|(id, pods)| (pods.front().copied(), **id)) else {
-                return;
-            };
-            let (id, first) = (*id, pods.pop_front());
-            if pods.is_empty() {
-                self.waiting.remove(&id);
-            }
-            if let Some(first) = first {
-                self.start(id, node, first);
-            }
+    fn start(&mut self, pods: Vec<usize>) {
+        for number in pods {
+            let pod = self.pods[number];
+            self.used_gpu_millis += self.workload.shapes[pod.shape].all_gpu_millis();
+            self.running.push(Reverse((self.now_ms + pod.lasts_ms, number)));
+            self.started.insert(number);
+            self.count(pod, true);
         }
-    }
-
-    fn start(&mut self, id: usize, node: usize, pod: Pod) {
-        let shape = self.workload.shapes[id];
-        let devices = self.policy.devices(&shape, &self.cluster.nodes[node]);
-        self.cluster.place(node, &shape, devices);
-        self.used_gpu_millis += shape.all_gpu_millis();
-        self.running.push(Reverse((self.now_ms + pod.lasts_ms, id, node, devices)));
-        self.count(id, pod, true);
     }
 
     fn give_up_waiting(&mut self) {
-        for (id, pods) in std::mem::take(&mut self.waiting) {
-            for pod in pods {
-                self.count(id, pod, false);
+        for number in 0..self.pods.len() {
+            if !self.started.contains(&number) {
+                self.count(self.pods[number], false);
             }
         }
     }
 
-    fn count(&mut self, id: usize, pod: Pod, is_placed: bool) {
+    fn count(&mut self, pod: Pod, is_placed: bool) {
         if (COUNTED_FROM_MS..COUNTED_UNTIL_MS).contains(&pod.came_ms) {
-            self.waits.push((id, self.now_ms - pod.came_ms));
-            self.classes.count(&self.workload.shapes[id], is_placed);
+            self.waits.push((pod.shape, self.now_ms - pod.came_ms));
+            self.classes.count(&self.workload.shapes[pod.shape], is_placed);
         }
     }
 

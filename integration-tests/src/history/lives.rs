@@ -32,6 +32,11 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
             found.push(violation.at_revision(first.revision));
         }
         for pair in records.windows(2) {
+            if pair[0].abort_requested && !pair[1].abort_requested && !pair[1].state.is_terminal() {
+                let story = format!("the wish to abort job {id} is forgotten: {}", life(pair));
+                let violation = Violation::new(Invariant::Abort, story).of(id);
+                found.push(violation.at_revision(pair[1].revision));
+            }
             if let Some(wrong) = wrong_step(pair[0], pair[1]) {
                 let story = format!("job {id} {wrong}: {}", life(pair));
                 let violation = Violation::new(Invariant::LegalTransitions, story).of(id);

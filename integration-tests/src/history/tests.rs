@@ -402,6 +402,20 @@ fn an_abort_is_what_it_was_answered() {
 }
 
 #[test]
+fn a_wish_to_abort_is_not_forgotten() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let asked = Job { abort_requested: true, ..there.clone() };
+    let aborted =
+        Job { state: JobState::Aborted, end_reason: Some(EndReason::AbortedByUser), ..asked.clone() };
+    let history = with_log(vec![job(&new), job(&there), job(&asked), job(&aborted)]);
+    assert_eq!(judge(&history), []);
+    let put_back = Job { state: JobState::Pending, abort_requested: false, ..asked.clone() };
+    let mut history = with_log(vec![job(&new), job(&there), job(&asked), job(&put_back)]);
+    history.is_quiet = false;
+    breaks(&history, Invariant::Abort);
+}
+
+#[test]
 fn an_exit_code_was_seen() {
     let mut history = good();
     history.runs[0].ended = Some((20, 143));

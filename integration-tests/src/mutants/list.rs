@@ -9,7 +9,7 @@ const TIME: &str = "services/store/src/rules/time.rs";
 const MODEL: &str = "services/store/src/model/state.rs";
 const LIFECYCLE: &str = "services/domain/src/lifecycle.rs";
 const RECONCILE: &str = "services/domain/src/reconcile.rs";
-const PLACEMENT: &str = "services/domain/src/placement.rs";
+const ROUND: &str = "services/domain/src/placement/round.rs";
 const RESOURCES: &str = "services/domain/src/resources.rs";
 const DECIDE: &str = "services/scheduler/src/leader/decide.rs";
 const LIVENESS: &str = "services/scheduler/src/leader/liveness.rs";
@@ -251,7 +251,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "round-forgets-itself",
         about: "what one round places twice in the same room is stored",
         edits: &[
-            edit(PLACEMENT, "node.reserved.add(&request.demand, &choice.gpu_device_ids);", "let _ = &node;"),
+            edit(ROUND, "self.fleet.set(slot, left, is_open);", "drop(left);"),
             edit(APPLY, "self.check_reservation(job, executor)?;", "let _ = executor;"),
         ],
     },
@@ -297,7 +297,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "room-leaks-in-the-image",
         about: "the leader counts jobs that have left an executor",
-        edits: &[edit(IMAGE, "reserved.remove(&job.demand, &job.gpu_device_ids);", "let _ = &reserved;")],
+        edits: &[edit(IMAGE, "self.board.release(&holding(&job, &executor));", "let _ = &executor;")],
     },
     Mutant {
         name: "quiet-clock-not-read",

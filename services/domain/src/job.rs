@@ -116,6 +116,8 @@ pub struct Job {
     pub queue_timeout_ms: Option<u64>,
     /// Time limit on an allocation after a loss; `None` waits for ever.
     pub requeue_timeout_ms: Option<u64>,
+    /// How long one attempt may run; `None` is unlimited.
+    pub run_timeout_ms: Option<u64>,
     /// How often the job's own failures are retried.
     pub max_retries: u32,
     /// What becomes of an attempt whose executor is lost.
@@ -193,6 +195,7 @@ impl Job {
             priority: spec.priority,
             queue_timeout_ms: spec.clocks.queue_timeout_ms,
             requeue_timeout_ms: spec.clocks.requeue_timeout_ms,
+            run_timeout_ms: spec.clocks.run_timeout_ms,
             max_retries: spec.max_retries,
             on_lost: spec.on_lost,
             retry_of: None,

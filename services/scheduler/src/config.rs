@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use berth_domain::ids::SchedulerId;
+use berth_domain::placement::Placement;
 use thiserror::Error;
 
 /// The settings of a scheduler replica.
@@ -30,6 +31,8 @@ pub struct SchedulerConfig {
     pub lost_after: Duration,
     /// How often everything is read again in case a wake-up was missed.
     pub safety_interval: Duration,
+    /// How jobs are placed.
+    pub placement: Placement,
 }
 
 /// Says which setting is wrong, and why.
@@ -55,6 +58,7 @@ impl SchedulerConfig {
             lease: Duration::from_secs(15),
             lost_after: Duration::from_secs(30),
             safety_interval: Duration::from_secs(10),
+            placement: Placement::default(),
         }
     }
 

@@ -59,13 +59,14 @@ impl Context {
         time_ms: u64,
         stop: CancellationToken,
     ) -> Self {
+        let image = Image::new(config.placement);
         Self {
             config,
             store,
             clock: StoreClock::new(time_ms),
             entropy,
             job_ids: JobIds::default(),
-            image: RwLock::new(Image::default()),
+            image: RwLock::new(image),
             // A receiver that falls this far behind reads a snapshot instead.
             feed: broadcast::channel(4_096).0,
             applied: watch::channel(berth_store::Position::default()).0,
@@ -79,6 +80,11 @@ impl Context {
     /// Reads from the image. The closure must be short: the feed waits for it.
     pub fn with_image<T>(&self, read: impl FnOnce(&Image) -> T) -> T {
         read(&self.image.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same where what the image remembers of earlier answers may change; what it shows must not.
+    pub fn with_image_mut<T>(&self, decide: impl FnOnce(&mut Image) -> T) -> T {
+        decide(&mut self.image.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Commits, and takes note of the store's clock.

@@ -101,7 +101,7 @@ fn apply(context: &Context, entries: Vec<(u64, Change)>, position: Position) {
 /// # Errors
 /// As the store says; the old image then stays.
 pub async fn load(context: &Context) -> Result<(), StoreError> {
-    let image = snapshot(context).await?;
+    let mut image = snapshot(context).await?;
     context.note_answer();
     {
         let mut current = context.image.write().unwrap_or_else(PoisonError::into_inner);
@@ -109,6 +109,7 @@ pub async fn load(context: &Context) -> Result<(), StoreError> {
         if image.position < current.position {
             return Ok(());
         }
+        image.inherit(&current);
         *current = image;
         context.applied.send_replace(current.position);
     }
@@ -121,7 +122,7 @@ async fn snapshot(context: &Context) -> Result<Image, StoreError> {
     // What changes after this head while pages are read is applied again from the log.
     let meta = store.meta().await?;
     context.clock.observe(meta.time_ms);
-    let mut image = Image::default();
+    let mut image = Image::new(context.config.placement);
     image.generation_since_ms = meta.generation_since_ms;
     image.position = meta.position;
     if !meta.lock.owner.is_empty() {

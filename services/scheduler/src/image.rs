@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId};
-use berth_domain::job::{Job, JobIndex};
-use berth_domain::placement::{Node, Request};
-use berth_domain::resources::Reserved;
+use berth_domain::job::{Job, JobIndex, JobState};
+use berth_domain::placement::{Board, Holding, Moment, Node, Placement, Plan, Request};
+use berth_domain::spec::OnLost;
 use berth_store::{Change, Position};
 
 /// The order of the queue: priority falling, then time of submission, then id.
 type QueueKey = (u8, u64, JobId);
 
 /// The image.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Image {
     /// The newest change that has been applied.
     pub position: Position,
@@ -31,8 +31,15 @@ pub struct Image {
     /// The earliest time at which the queue clock of a job may run out.
     timeouts: BTreeSet<(u64, JobId)>,
     assigned: BTreeMap<ExecutorId, BTreeSet<JobId>>,
-    reserved: BTreeMap<ExecutorId, Reserved>,
     executors: BTreeMap<ExecutorId, Arc<Executor>>,
+    /// The same as placement sees it.
+    board: Board,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self::new(Placement::default())
+    }
 }
 
 fn queue_key(job: &Job) -> QueueKey {
@@ -45,14 +52,79 @@ pub fn queue_limit_ms(job: &Job) -> Option<u64> {
     if job.attempt == 0 { job.queue_timeout_ms } else { job.requeue_timeout_ms }
 }
 
+fn takes_jobs(executor: &Executor) -> bool {
+    executor.takes_jobs() && executor.session.is_some()
+}
+
+fn request(job: &Job) -> Request {
+    Request {
+        job: job.id.clone(),
+        demand: job.demand.clone(),
+        avoid: job.avoid_executor.clone(),
+        priority: job.priority,
+        namespace: job.namespace.clone(),
+        create_time_ms: job.create_time_ms,
+        ready_time_ms: job.ready_time_ms,
+        run_timeout_ms: job.run_timeout_ms,
+        may_repeat: job.on_lost == OnLost::Retry,
+    }
+}
+
+fn holding(job: &Job, executor: &ExecutorId) -> Holding {
+    let ends_ms = job.start_time_ms.and_then(|start_ms| Some(start_ms.saturating_add(job.run_timeout_ms?)));
+    Holding {
+        job: job.id.clone(),
+        executor: executor.clone(),
+        demand: job.demand.clone(),
+        gpu_device_ids: job.gpu_device_ids.clone(),
+        namespace: job.namespace.clone(),
+        ends_ms,
+    }
+}
+
 impl Image {
+    /// Knows of nothing yet.
+    pub fn new(placement: Placement) -> Self {
+        Self {
+            position: Position::default(),
+            leader: None,
+            epoch: 0,
+            generation_since_ms: 0,
+            jobs: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            delayed: BTreeSet::new(),
+            timeouts: BTreeSet::new(),
+            assigned: BTreeMap::new(),
+            executors: BTreeMap::new(),
+            board: Board::new(placement),
+        }
+    }
+
+    /// Takes over what an older image knows of the jobs that were submitted of late. The first image counts those
+    /// that it has.
+    pub fn inherit(&mut self, older: &Self) {
+        if older.position == Position::default() {
+            for job in self.jobs.values() {
+                self.board.count_arrivals(&job.demand, 1);
+            }
+        }
+        for (demand, count) in older.board.arrivals() {
+            self.board.count_arrivals(&demand, count);
+        }
+    }
+
     /// Applies one change of the log; one that the image already shows changes nothing.
     pub fn apply(&mut self, revision: u64, change: &Change) {
         if revision <= self.position.revision {
             return;
         }
         match change {
-            Change::Job(job) => self.put_job(job),
+            Change::Job(job) => {
+                if job.state == JobState::Pending && job.attempt == 0 && !self.jobs.contains_key(&job.id) {
+                    self.board.count_arrivals(&job.demand, 1);
+                }
+                self.put_job(job);
+            }
             Change::JobDeleted(id) => self.remove_job(id),
             Change::Executor(executor) => self.put_executor(executor),
             Change::Leader { epoch, scheduler_id } => {
@@ -72,6 +144,7 @@ impl Image {
         match job.index() {
             JobIndex::Pending => {
                 self.pending.insert(queue_key(job));
+                self.board.push(request(job));
                 if let Some(limit) = queue_limit_ms(job) {
                     self.timeouts.insert((job.ready_time_ms.saturating_add(limit), job.id.clone()));
                 }
@@ -80,7 +153,7 @@ impl Image {
                 self.delayed.insert((due, job.id.clone()));
             }
             JobIndex::Assigned(executor) => {
-                self.reserved.entry(executor.clone()).or_default().add(&job.demand, &job.gpu_device_ids);
+                self.board.hold(&holding(job, &executor));
                 self.assigned.entry(executor).or_default().insert(job.id.clone());
             }
             // An ended job needs nobody's attention.
@@ -94,6 +167,7 @@ impl Image {
         match job.index() {
             JobIndex::Pending => {
                 self.pending.remove(&queue_key(&job));
+                self.board.withdraw(&request(&job));
                 if let Some(limit) = queue_limit_ms(&job) {
                     self.timeouts.remove(&(job.ready_time_ms.saturating_add(limit), job.id.clone()));
                 }
@@ -102,9 +176,7 @@ impl Image {
                 self.delayed.remove(&(due, job.id.clone()));
             }
             JobIndex::Assigned(executor) => {
-                if let Some(reserved) = self.reserved.get_mut(&executor) {
-                    reserved.remove(&job.demand, &job.gpu_device_ids);
-                }
+                self.board.release(&holding(&job, &executor));
                 if let Some(jobs) = self.assigned.get_mut(&executor) {
                     jobs.remove(id);
                 }
@@ -117,6 +189,12 @@ impl Image {
     pub fn put_executor(&mut self, executor: &Executor) {
         let newer = self.executors.get(&executor.id).is_none_or(|known| known.revision < executor.revision);
         if newer {
+            match executor.state {
+                ExecutorState::Active => {
+                    self.board.put_executor(&executor.id, &executor.capacity, takes_jobs(executor));
+                }
+                ExecutorState::Lost => self.board.remove_executor(&executor.id),
+            }
             self.executors.insert(executor.id.clone(), Arc::new(executor.clone()));
         }
     }
@@ -155,9 +233,9 @@ impl Image {
     pub fn nodes(&self) -> BTreeMap<ExecutorId, Node> {
         let node = |executor: &Arc<Executor>| Node {
             id: executor.id.clone(),
-            takes_jobs: executor.takes_jobs() && executor.session.is_some(),
+            takes_jobs: takes_jobs(executor),
             capacity: executor.capacity.clone(),
-            reserved: self.reserved.get(&executor.id).cloned().unwrap_or_default(),
+            reserved: self.board.reserved(&executor.id).cloned().unwrap_or_default(),
         };
         self.executors
             .values()
@@ -175,15 +253,9 @@ impl Image {
         had_executors.then(|| since_ms.saturating_add(lost_after_ms))
     }
 
-    /// Shows the queue as placement sees it, in order; without the jobs for which `held` is true.
-    pub fn requests(&self, held: impl Fn(&Job) -> bool) -> Vec<Request> {
-        let jobs = self.pending.iter().filter_map(|(_, _, id)| self.jobs.get(id)).filter(|job| !held(job));
-        jobs.map(|job| Request {
-            job: job.id.clone(),
-            demand: job.demand.clone(),
-            avoid: job.avoid_executor.clone(),
-        })
-        .collect()
+    /// Decides where ready jobs go now.
+    pub fn plan(&mut self, moment: &Moment) -> Plan {
+        self.board.plan(moment)
     }
 
     /// Lists held-back jobs whose time has come.
@@ -237,8 +309,8 @@ mod tests {
         for (revision, (id, priority)) in [("b", 50), ("a", 50), ("urgent", 90)].into_iter().enumerate() {
             image.put_job(&job(id, priority, revision as u64 + 1));
         }
-        let order: Vec<String> = image.requests(|_| false).iter().map(|r| r.job.to_string()).collect();
-        assert_eq!(order, ["urgent", "a", "b"]);
+        let position = |id: &str, priority| image.queue_position(&job(id, priority, 0));
+        assert_eq!([position("urgent", 90), position("a", 50), position("b", 50)], [0, 1, 2]);
     }
 
     #[test]
@@ -255,11 +327,12 @@ mod tests {
         image.put_job(&running);
         image.put_job(&running);
         image.put_job(&pending);
-        assert_eq!(image.requests(|_| false), []);
+        assert_eq!(image.oldest_ready_ms(), None);
         assert_eq!(image.assigned_to(&ExecutorId::trusted("e")).count(), 1);
-        assert_eq!(image.reserved[&ExecutorId::trusted("e")].cpu_millis, 100);
+        let reserved = |image: &Image| image.board.reserved(&ExecutorId::trusted("e")).map(|r| r.cpu_millis);
+        assert_eq!(reserved(&image), Some(100));
         image.put_job(&Job { state: JobState::Succeeded, revision: 4, ..running });
-        assert_eq!(image.reserved[&ExecutorId::trusted("e")].cpu_millis, 0);
+        assert_eq!(reserved(&image), Some(0));
     }
 
     #[test]

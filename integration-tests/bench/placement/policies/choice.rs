@@ -91,6 +91,22 @@ impl Kind {
         }
     }
 
+    /// For a policy with a queue of its own: whether it is told what will come.
+    pub fn own_queue(self) -> Option<bool> {
+        match self {
+            Self::Ours => Some(true),
+            Self::OursUntold => Some(false),
+            Self::Random
+            | Self::FirstFit
+            | Self::BestFit
+            | Self::Nomad2
+            | Self::MostAllocated
+            | Self::DotProduct
+            | Self::GpuPacking
+            | Self::Fgd => None,
+        }
+    }
+
     /// The policy of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)

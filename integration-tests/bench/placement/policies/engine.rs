@@ -48,7 +48,7 @@ impl Engine {
     pub fn told(mut self, workload: &Workload) -> Self {
         for pod in &workload.pods {
             let shape = self.shape_id(&workload.shapes[*pod]);
-            self.fleet.mix().arrive(shape);
+            self.fleet.mix().arrive(shape, 1);
         }
         self
     }
@@ -92,7 +92,7 @@ impl Policy for Engine {
     fn choose(&mut self, ask: Ask, cluster: &Cluster) -> Option<usize> {
         self.look_at(cluster);
         let shape = self.shape_id(&ask.shape);
-        self.fleet.mix().arrive(shape);
+        self.fleet.mix().arrive(shape, 1);
         let (slot, take) = self.fleet.choose(shape)?;
         self.take = take;
         Some(slot)

@@ -1,10 +1,10 @@
 //! What each policy chooses on clusters small enough to be reckoned by hand, and what holds for all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use berth_domain::ids::{ExecutorId, JobId};
-use berth_domain::placement::{Node as DomainNode, Request, plan};
-use berth_domain::resources::{Capacity, Demand, GpuDevice, Reserved};
+use berth_domain::ids::{ExecutorId, JobId, Namespace};
+use berth_domain::placement::{Board, Holding, Moment, Placement, Policy as DomainPolicy, Request};
+use berth_domain::resources::{Capacity, Demand, GpuDevice};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -229,25 +229,24 @@ fn no_policy_gives_out_too_much_or_drops_what_fits() {
     }
 }
 
-fn as_domain(index: usize, node: &Node) -> DomainNode {
-    let gpus = node.capacity.gpus.iter().filter(|gpu| **gpu > 0).count();
-    let id = |gpu: usize| format!("gpu-{gpu:02}");
-    let device = |gpu| GpuDevice { id: id(gpu), model: format!("model-{}", node.model), emulated: false };
-    let busy = (0..gpus).filter(|gpu| node.free.gpus[*gpu] == 0).map(id);
-    DomainNode {
-        id: executor(index),
-        takes_jobs: true,
-        capacity: Capacity {
+/// The same cluster as Berth sees it.
+fn board(cluster: &Cluster) -> Board {
+    let mut board = Board::new(Placement { policy: DomainPolicy::BestFit, ..Placement::default() });
+    for (index, node) in cluster.nodes.iter().enumerate() {
+        let gpus = node.capacity.gpus.iter().filter(|gpu| **gpu > 0).count();
+        let device = |gpu| GpuDevice {
+            id: format!("gpu-{gpu:02}"),
+            model: format!("model-{}", node.model),
+            emulated: false,
+        };
+        let capacity = Capacity {
             cpu_millis: node.capacity.cpu_millis,
             memory_bytes: node.capacity.memory_mib << 20,
             gpus: (0..gpus).map(device).collect(),
-        },
-        reserved: Reserved {
-            cpu_millis: node.capacity.cpu_millis - node.free.cpu_millis,
-            memory_bytes: (node.capacity.memory_mib - node.free.memory_mib) << 20,
-            gpu_ids: busy.collect(),
-        },
+        };
+        board.put_executor(&executor(index), &capacity, true);
     }
+    board
 }
 
 fn executor(index: usize) -> ExecutorId {
@@ -265,6 +264,12 @@ fn as_request(shape: &Shape) -> Request {
             gpu_models: models.map(|bit| format!("model-{}", 1 << bit)).collect(),
         },
         avoid: None,
+        priority: 50,
+        namespace: Namespace::trusted("default"),
+        create_time_ms: 1_000_000,
+        ready_time_ms: 1_000_000,
+        run_timeout_ms: None,
+        may_repeat: true,
     }
 }
 
@@ -275,19 +280,30 @@ fn best_fit_is_what_berth_does() {
         let nodes: Vec<Node> = (0..6).map(|_| drawn_node(&mut rng)).collect();
         let pods: Vec<(Shape, usize)> = (0..10).map(|_| (drawn_shape(&mut rng, false), 1)).collect();
         let (mut cluster, mut policy) = made(Kind::BestFit, &nodes, &pods);
-        for _ in 0..60 {
+        let mut board = board(&cluster);
+        for step in 0..60 {
             let id = rng.random_range(0..pods.len());
             let shape = pods[id].0;
             let here = policy.choose(Ask { id, shape }, &cluster);
-            let nodes = cluster.nodes.iter().enumerate();
-            let mut theirs: BTreeMap<ExecutorId, DomainNode> =
-                nodes.map(|(index, node)| (executor(index), as_domain(index, node))).collect();
-            let there = plan(&[as_request(&shape)], &mut theirs);
-            let there = there.first().map(|(_, choice)| choice.executor.clone());
+            let request = as_request(&shape);
+            board.push(request.clone());
+            let moment =
+                Moment { now_ms: 1_000_000, limit: usize::MAX, window: usize::MAX, with_unrepeatable: true };
+            let placed = board.plan(&moment).placed.pop();
+            board.withdraw(&request);
+            let there = placed.as_ref().map(|(_, choice)| choice.executor.clone());
             assert_eq!(here.map(executor), there, "seed {seed}");
-            if let Some(index) = here {
+            if let (Some(index), Some((_, choice))) = (here, placed) {
                 let devices = policy.devices(&shape, &cluster.nodes[index]);
                 cluster.place(index, &shape, devices);
+                board.hold(&Holding {
+                    job: JobId::trusted(format!("job-{step}")),
+                    executor: choice.executor,
+                    demand: request.demand,
+                    gpu_device_ids: choice.gpu_device_ids,
+                    namespace: request.namespace,
+                    ends_ms: None,
+                });
             }
         }
     }

@@ -140,6 +140,8 @@ pub(super) struct JobLine {
     pub infrastructure_retries: u32,
     #[serde(default)]
     pub stop_unconfirmed: bool,
+    #[serde(default)]
+    pub abort_requested: bool,
 }
 
 /// An executor's record, as far as promises are about it.

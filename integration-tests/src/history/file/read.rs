@@ -173,6 +173,7 @@ fn job_of(line: JobLine, revision: u64) -> Result<Job, String> {
         message: line.message,
         infrastructure_retries: line.infrastructure_retries,
         stop_unconfirmed: line.stop_unconfirmed,
+        abort_requested: line.abort_requested,
         revision,
         ..Job::new(JobId::trusted(line.id), String::new(), &spec, 0)
     })

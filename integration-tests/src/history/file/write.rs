@@ -109,6 +109,7 @@ fn job(job: &Job) -> JobLine {
         message: job.message.clone(),
         infrastructure_retries: job.infrastructure_retries,
         stop_unconfirmed: job.stop_unconfirmed,
+        abort_requested: job.abort_requested,
     }
 }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use berth_domain::ids::SchedulerId;
+use berth_domain::placement::{Placement, Policy};
 use berth_scheduler::{Deps, Replica, SchedulerConfig, SeededEntropy, TcpConnect};
 use berth_store::Store;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use futures::StreamExt;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -55,6 +57,22 @@ pub struct Clocks {
     /// How often everything is read again in case a wake-up was missed
     #[arg(long, env = "BERTH_SAFETY_INTERVAL", default_value = "10s", value_parser = values::duration)]
     pub safety_interval: Duration,
+    /// How long a job waits before an executor is kept free for it
+    #[arg(long, env = "BERTH_AGE_LIMIT", default_value = "5m", value_parser = values::duration)]
+    age_limit: Duration,
+    /// How executors are chosen: `auto` keeps large jobs and scarce GPUs in mind, `best-fit` leaves least over
+    #[arg(
+        long,
+        env = "BERTH_PLACEMENT",
+        default_value = "auto",
+        value_parser = PossibleValuesParser::new(["auto", "best-fit"]).map(|name| policy(&name)),
+        help_heading = "Placement"
+    )]
+    placement: Policy,
+}
+
+fn policy(name: &str) -> Policy {
+    if name == "best-fit" { Policy::BestFit } else { Policy::Auto }
 }
 
 impl Clocks {
@@ -72,6 +90,10 @@ impl Clocks {
             lease: self.lease,
             lost_after: self.lost_after,
             safety_interval: self.safety_interval,
+            placement: Placement {
+                policy: self.placement,
+                age_limit_ms: u64::try_from(self.age_limit.as_millis()).unwrap_or(u64::MAX),
+            },
             ..SchedulerConfig::new(id, cluster.to_owned())
         };
         config.validate()?;

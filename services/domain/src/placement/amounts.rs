@@ -46,9 +46,90 @@ impl Shape {
         self.gpus > 0 && self.gpu_millis < WHOLE
     }
 
+    /// All that it asks for.
+    pub fn amounts(&self) -> Amounts {
+        Amounts {
+            cpu_millis: self.cpu_millis,
+            memory_bytes: self.memory_bytes,
+            gpu_millis: self.all_gpu_millis(),
+        }
+    }
+
+    /// The same with other numbers for models.
+    pub fn with_models(&self, number: &dyn Fn(ModelId) -> ModelId) -> Self {
+        let models = match &self.models {
+            Models::Any => Models::Any,
+            Models::Of(models) => Models::Of(models.iter().map(|model| number(*model)).collect()),
+        };
+        Self { models, ..self.clone() }
+    }
+
+    /// Says whether every room that holds this one holds the other.
+    pub fn is_at_least(&self, other: &Self) -> bool {
+        self.cpu_millis >= other.cpu_millis
+            && self.memory_bytes >= other.memory_bytes
+            && self.gpus >= other.gpus
+            && self.gpu_millis >= other.gpu_millis
+            && match (&self.models, &other.models) {
+                (_, Models::Any) => true,
+                (Models::Any, Models::Of(_)) => other.gpus == 0,
+                (Models::Of(own), Models::Of(others)) => own.iter().all(|model| others.contains(model)),
+            }
+    }
+
     /// What it asks of all devices together, in thousandths of one.
     pub fn all_gpu_millis(&self) -> u64 {
         u64::from(self.gpus) * u64::from(self.gpu_millis)
+    }
+}
+
+/// Sums over jobs or executors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Amounts {
+    /// CPU in thousandths of a core.
+    pub cpu_millis: u64,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Thousandths of devices.
+    pub gpu_millis: u64,
+}
+
+/// What shares are counted in.
+const WHOLE_SHARE: u128 = 1_000_000_000;
+
+impl Amounts {
+    /// Adds.
+    pub fn add(&mut self, other: Self) {
+        self.cpu_millis = self.cpu_millis.saturating_add(other.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
+        self.gpu_millis = self.gpu_millis.saturating_add(other.gpu_millis);
+    }
+
+    /// Takes away.
+    pub fn remove(&mut self, other: Self) {
+        self.cpu_millis = self.cpu_millis.saturating_sub(other.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_sub(other.memory_bytes);
+        self.gpu_millis = self.gpu_millis.saturating_sub(other.gpu_millis);
+    }
+
+    /// Takes away where all of it is there.
+    pub fn take(&mut self, other: Self) -> bool {
+        let is_there = self.cpu_millis >= other.cpu_millis
+            && self.memory_bytes >= other.memory_bytes
+            && self.gpu_millis >= other.gpu_millis;
+        if is_there {
+            self.remove(other);
+        }
+        is_there
+    }
+
+    /// The largest share that it is of a whole, in billionths.
+    pub fn share_of(&self, whole: &Self) -> u64 {
+        let share = |part: u64, whole: u64| u128::from(part) * WHOLE_SHARE / u128::from(whole.max(1));
+        let cpu = share(self.cpu_millis, whole.cpu_millis);
+        let memory = share(self.memory_bytes, whole.memory_bytes);
+        let gpus = share(self.gpu_millis, whole.gpu_millis);
+        u64::try_from(cpu.max(memory).max(gpus)).unwrap_or(u64::MAX)
     }
 }
 
@@ -95,8 +176,24 @@ impl Room {
         self.lots.iter().map(|lot| u64::from(lot.free_millis) * u64::from(lot.count)).sum()
     }
 
+    /// All of it.
+    pub fn amounts(&self) -> Amounts {
+        Amounts {
+            cpu_millis: self.cpu_millis,
+            memory_bytes: self.memory_bytes,
+            gpu_millis: self.gpu_millis(),
+        }
+    }
+
+    /// Adds what a job gives back; devices by model.
+    pub fn give_back(&mut self, shape: &Shape, devices: impl Iterator<Item = ModelId>) {
+        self.cpu_millis = self.cpu_millis.saturating_add(shape.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_add(shape.memory_bytes);
+        devices.for_each(|model| self.add(Lot { model, free_millis: WHOLE, count: 1 }));
+    }
+
     /// Counts the devices that a job could use.
-    fn usable(&self, shape: &Shape) -> u32 {
+    pub fn usable(&self, shape: &Shape) -> u32 {
         let usable = self
             .lots
             .iter()

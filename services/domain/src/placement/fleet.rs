@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
-use super::amounts::{Room, Shape, Take};
+use super::amounts::{Amounts, Room, Shape, Take};
 use super::mix::Mix;
 use super::worth::{Policy, Scale, Score, Worth};
 
@@ -44,6 +44,8 @@ pub struct Fleet {
     is_current: bool,
     scale: Scale,
     capacity: Vec<u64>,
+    /// What is free on all executors that may be chosen.
+    free: Amounts,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +82,16 @@ impl Fleet {
         Self { policy, ..Self::default() }
     }
 
+    /// The same without executors, shapes and what is asked for.
+    pub fn emptied(&self) -> Self {
+        Self::new(self.policy)
+    }
+
+    /// What was asked for, as it was counted.
+    pub fn known_mix(&self) -> &Mix {
+        &self.mix
+    }
+
     /// Adds an executor that must not be chosen yet; ranks are unique.
     pub fn add(&mut self, rank: Rank) -> Slot {
         self.slots.push(Place { rank, room: Room::default(), state: None });
@@ -104,13 +116,51 @@ impl Fleet {
         self.shapes.len() - 1
     }
 
+    /// The shape of a number.
+    pub fn shape(&self, id: ShapeId) -> &Shape {
+        &self.shapes[id]
+    }
+
+    /// How many shapes have numbers, and how many executors.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.shapes.len(), self.slots.len())
+    }
+
     /// What is asked for, by the numbers of shapes.
     pub fn mix(&mut self) -> &mut Mix {
         &mut self.mix
     }
 
+    /// What is free on an executor.
+    pub fn room(&self, slot: Slot) -> &Room {
+        &self.slots[slot].room
+    }
+
+    /// Says whether an executor may be chosen.
+    pub fn is_open(&self, slot: Slot) -> bool {
+        self.slots[slot].state.is_some()
+    }
+
+    /// What is free on all executors that may be chosen.
+    pub fn free(&self) -> Amounts {
+        self.free
+    }
+
+    /// Thousandths of devices in the cluster that a shape could use if all were free.
+    pub fn eligible_gpu_millis(&self, shape: ShapeId) -> u64 {
+        let models = &self.shapes[shape].models;
+        let each = (0_u16..).zip(&self.capacity);
+        each.filter(|(model, _)| models.accept(*model)).map(|(_, millis)| millis).sum()
+    }
+
     /// Says what is free on an executor; `is_open` where it may be chosen.
     pub fn set(&mut self, slot: Slot, room: Room, is_open: bool) {
+        if self.is_open(slot) {
+            self.free.remove(self.slots[slot].room.amounts());
+        }
+        if is_open {
+            self.free.add(room.amounts());
+        }
         let to = is_open.then(|| self.state_id(&room));
         self.slots[slot].room = room;
         self.move_to(slot, to);
@@ -217,6 +267,7 @@ impl Fleet {
         self.state_ids.clear();
         self.recent.clear();
         self.orders.clear();
+        self.free = Amounts::default();
         for slot in 0..self.slots.len() {
             let is_open = self.slots[slot].state.take().is_some();
             let room = std::mem::take(&mut self.slots[slot].room);

@@ -39,7 +39,7 @@ fn fleet(rooms: &[Room]) -> Fleet {
 
 fn arrive(fleet: &mut Fleet, shape: &Shape, times: usize) -> ShapeId {
     let id = fleet.shape_id(shape);
-    (0..times).for_each(|_| fleet.mix().arrive(id));
+    (0..times).for_each(|_| fleet.mix().arrive(id, 1));
     id
 }
 
@@ -172,7 +172,7 @@ proptest! {
             match step {
                 Step::Place(at) => {
                     let id = ids[at % ids.len()];
-                    fleet.mix().arrive(id);
+                    fleet.mix().arrive(id, 1);
                     let chosen = fleet.choose(id);
                     prop_assert_eq!(chosen.as_ref().map(|(slot, _)| *slot), best_of_all(&fleet, id));
                     if let Some((slot, take)) = chosen {

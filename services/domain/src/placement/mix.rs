@@ -19,11 +19,11 @@ pub struct Mix {
 }
 
 impl Mix {
-    /// Counts an arrival.
-    pub fn arrive(&mut self, shape: usize) {
-        *entry(&mut self.arrived, shape) += 1;
-        self.arrivals += 1;
-        self.changed += 1;
+    /// Counts arrivals.
+    pub fn arrive(&mut self, shape: usize, count: u64) {
+        *entry(&mut self.arrived, shape) += count;
+        self.arrivals += count;
+        self.changed += count;
         if self.arrivals >= MOST_ARRIVALS {
             self.arrived.iter_mut().for_each(|count| *count /= 2);
             self.arrivals = self.arrived.iter().sum();
@@ -45,6 +45,20 @@ impl Mix {
             self.waiters -= 1;
             self.changed += 1;
         }
+    }
+
+    /// The shapes that have arrived, and how often.
+    pub fn arrived(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.arrived.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+    }
+
+    /// Gives all shapes that count other numbers; those that wait are to be counted anew.
+    pub fn renumbered(&self, mut number: impl FnMut(usize) -> usize) -> Self {
+        let mut mix = Self { arrivals: self.arrivals, changed: self.arrivals, ..Self::default() };
+        for (shape, count) in self.arrived() {
+            *entry(&mut mix.arrived, number(shape)) += count;
+        }
+        mix
     }
 
     /// Says whether enough has changed since it was last looked at.

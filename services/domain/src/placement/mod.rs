@@ -1,12 +1,19 @@
 //! Which executor takes which job. It knows amounts and what waits; no clock, no store, no message.
 
 mod amounts;
-mod best_fit;
+mod board;
+mod explain;
 mod fleet;
 mod mix;
+mod queue;
+mod reserve;
+mod round;
+mod types;
 mod worth;
 
 pub use amounts::{Lot, ModelId, Models, Room, Shape, Take, WHOLE};
-pub use best_fit::{Choice, Node, Obstacle, Request, explain, plan};
+pub use board::Board;
+pub use explain::{Obstacle, explain};
 pub use fleet::{Fleet, ShapeId, Slot};
+pub use types::{Choice, Holding, Moment, Node, Placement, Plan, Request};
 pub use worth::{Policy, Scale};

@@ -7,12 +7,15 @@ use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId};
 use berth_domain::job::Job;
 use berth_domain::lifecycle::{Event, apply};
-use berth_domain::placement::{Obstacle, explain, plan};
+use berth_domain::placement::{Moment, Obstacle, explain};
 use berth_domain::queue::waited_ms;
 use berth_domain::spec::OnLost;
 use berth_store::{MAX_MUTATIONS, Mutation};
 
 use crate::image::{Image, queue_limit_ms};
+
+/// So many ready jobs at most are put in order at once, the hardest first.
+const WINDOW: usize = 4_096;
 
 /// What a decision rests on beside the image.
 #[derive(Debug, Clone)]
@@ -51,13 +54,13 @@ impl Circumstances<'_> {
 }
 
 /// Decides the next mutations, at most `MAX_MUTATIONS`. Empty when there is nothing to do now.
-pub fn decide(image: &Image, circumstances: &Circumstances<'_>) -> Vec<Mutation> {
+pub fn decide(image: &mut Image, circumstances: &Circumstances<'_>) -> Vec<Mutation> {
     let mut mutations: Vec<Mutation> = Vec::new();
     become_due(image, circumstances, &mut mutations);
     let placed = place(image, circumstances, &mut mutations);
     // Only what was just offered to every executor, and found no place, may time out. Where the
     // call is full, the rest is offered again first.
-    if mutations.len() < MAX_MUTATIONS {
+    if let Some(placed) = placed.filter(|_| mutations.len() < MAX_MUTATIONS) {
         time_out(image, circumstances, &placed, &mut mutations);
     }
     mutations
@@ -74,17 +77,22 @@ fn become_due(image: &Image, circumstances: &Circumstances<'_>, mutations: &mut 
     mutations.extend(ready.take(MAX_MUTATIONS).map(update));
 }
 
-fn place(image: &Image, circumstances: &Circumstances<'_>, mutations: &mut Vec<Mutation>) -> BTreeSet<JobId> {
-    let mut nodes = image.nodes();
-    let requests = image.requests(|job| circumstances.is_held(image, job));
+/// Places jobs; tells which, if all were offered to every executor.
+fn place(
+    image: &mut Image,
+    circumstances: &Circumstances<'_>,
+    mutations: &mut Vec<Mutation>,
+) -> Option<BTreeSet<JobId>> {
+    let quarantine = image.quarantine_until_ms(circumstances.lost_after_ms);
+    let plan = image.plan(&Moment {
+        now_ms: circumstances.now_ms,
+        limit: MAX_MUTATIONS.saturating_sub(mutations.len()),
+        window: WINDOW,
+        with_unrepeatable: quarantine.is_none_or(|until_ms| circumstances.now_ms >= until_ms),
+    });
     let mut placed = BTreeSet::new();
-    for (id, choice) in plan(&requests, &mut nodes) {
+    for (id, choice) in plan.placed {
         let Some(job) = image.job(&id) else { continue };
-        if mutations.len() >= MAX_MUTATIONS {
-            // It has a place; the next call takes it there.
-            placed.insert(id);
-            continue;
-        }
         let event = Event::Assign {
             executor: choice.executor,
             epoch: circumstances.epoch,
@@ -95,7 +103,7 @@ fn place(image: &Image, circumstances: &Circumstances<'_>, mutations: &mut Vec<M
         }
         placed.insert(id);
     }
-    placed
+    plan.is_complete.then_some(placed)
 }
 
 fn time_out(

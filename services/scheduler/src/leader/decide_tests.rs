@@ -56,7 +56,7 @@ fn what_fits_is_assigned_with_the_leaders_epoch() {
     image.put_executor(&executor(1_000, 0));
     image.put_job(&job("a", 600, OnLost::Retry));
     image.put_job(&job("b", 600, OnLost::Retry));
-    let mutations = decide(&image, &at(101 * SECOND, &[]));
+    let mutations = decide(&mut image, &at(101 * SECOND, &[]));
     assert_eq!(states(&mutations), [("a".to_owned(), JobState::Assigned)]);
     let Mutation::Update { job, .. } = &mutations[0] else { panic!("an update") };
     assert_eq!((job.attempt, job.attempt_epoch), (1, 7));
@@ -66,12 +66,12 @@ fn what_fits_is_assigned_with_the_leaders_epoch() {
 fn a_job_times_out_at_its_time_and_not_while_the_clock_stood_still() {
     let mut image = Image::default();
     image.put_job(&job("a", 600, OnLost::Retry));
-    assert!(decide(&image, &at(114 * SECOND, &[])).is_empty());
+    assert!(decide(&mut image, &at(114 * SECOND, &[])).is_empty());
     assert_eq!(next_deadline_ms(&image, &at(114 * SECOND, &[])), Some(115 * SECOND));
     let pauses = [(104 * SECOND, 110 * SECOND)];
-    assert!(decide(&image, &at(116 * SECOND, &pauses)).is_empty(), "six seconds had no leader");
+    assert!(decide(&mut image, &at(116 * SECOND, &pauses)).is_empty(), "six seconds had no leader");
     assert_eq!(next_deadline_ms(&image, &at(116 * SECOND, &pauses)), Some(121 * SECOND));
-    let mutations = decide(&image, &at(121 * SECOND, &pauses));
+    let mutations = decide(&mut image, &at(121 * SECOND, &pauses));
     let Mutation::Update { job, .. } = &mutations[0] else { panic!("an update") };
     assert_eq!((job.state, job.end_reason), (JobState::Failed, Some(EndReason::QueueTimeout)));
     assert_eq!(job.message, "Not allocated within 15 s: no executor is registered.");
@@ -82,7 +82,7 @@ fn an_overdue_job_that_fits_now_is_placed_and_not_failed() {
     let mut image = Image::default();
     image.put_executor(&executor(1_000, 0));
     image.put_job(&job("a", 600, OnLost::Retry));
-    assert_eq!(states(&decide(&image, &at(500 * SECOND, &[]))), [("a".to_owned(), JobState::Assigned)]);
+    assert_eq!(states(&decide(&mut image, &at(500 * SECOND, &[]))), [("a".to_owned(), JobState::Assigned)]);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_full_call_times_nobody_out_before_all_have_been_offered() {
     for i in 0..150 {
         image.put_job(&job(&format!("j{i:03}"), 1, OnLost::Retry));
     }
-    let mutations = decide(&image, &at(500 * SECOND, &[]));
+    let mutations = decide(&mut image, &at(500 * SECOND, &[]));
     assert_eq!(mutations.len(), MAX_MUTATIONS);
     assert!(states(&mutations).iter().all(|(_, state)| *state == JobState::Assigned));
 }
@@ -106,16 +106,16 @@ fn in_quarantine_only_jobs_that_may_run_twice_start_and_the_others_do_not_time_o
     image.put_job(&job("once", 600, OnLost::Fail));
     image.put_job(&job("again", 600, OnLost::Retry));
     let held = at(120 * SECOND, &[]);
-    assert_eq!(states(&decide(&image, &held)), [("again".to_owned(), JobState::Assigned)]);
-    let after = decide(&image, &at(129 * SECOND, &[]));
+    assert_eq!(states(&decide(&mut image, &held)), [("again".to_owned(), JobState::Assigned)]);
+    let after = decide(&mut image, &at(129 * SECOND, &[]));
     assert!(states(&after).contains(&("again".to_owned(), JobState::Assigned)));
     let mut alone = Image::default();
     alone.generation_since_ms = 99 * SECOND;
     alone.put_executor(&executor(100, 50 * SECOND));
     alone.put_job(&job("once", 600, OnLost::Fail));
     assert_eq!(next_deadline_ms(&alone, &at(128 * SECOND, &[])), Some(129 * SECOND), "woken at its end");
-    assert!(decide(&alone, &at(143 * SECOND, &[])).is_empty(), "its clock began at 129 s");
-    assert_eq!(states(&decide(&alone, &at(144 * SECOND, &[]))), [("once".to_owned(), JobState::Failed)]);
+    assert!(decide(&mut alone, &at(143 * SECOND, &[])).is_empty(), "its clock began at 129 s");
+    assert_eq!(states(&decide(&mut alone, &at(144 * SECOND, &[]))), [("once".to_owned(), JobState::Failed)]);
 }
 
 #[test]
@@ -124,7 +124,10 @@ fn the_first_generation_has_no_quarantine() {
     image.generation_since_ms = 99 * SECOND;
     image.put_executor(&executor(1_000, 100 * SECOND));
     image.put_job(&job("once", 600, OnLost::Fail));
-    assert_eq!(states(&decide(&image, &at(101 * SECOND, &[]))), [("once".to_owned(), JobState::Assigned)]);
+    assert_eq!(
+        states(&decide(&mut image, &at(101 * SECOND, &[]))),
+        [("once".to_owned(), JobState::Assigned)]
+    );
 }
 
 #[test]

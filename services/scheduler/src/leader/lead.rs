@@ -38,7 +38,7 @@ async fn place_for_ever(context: &Context, term: &Term) {
     let mut safety = Instant::now() + context.config.safety_interval;
     loop {
         applied.mark_unchanged();
-        let (mutations, wake_ms) = context.with_image(|image| {
+        let (mutations, wake_ms) = context.with_image_mut(|image| {
             let circumstances = Circumstances {
                 epoch: term.guard.epoch,
                 now_ms: context.clock.now_ms(),

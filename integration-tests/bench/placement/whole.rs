@@ -1,0 +1,143 @@
+//! Berth's own placement with its queue (`berth_domain::placement::Board`), as the leader uses it: all that wait are
+//! offered to all nodes, whenever something has changed.
+
+use std::collections::HashMap;
+
+use berth_domain::ids::{ExecutorId, JobId, Namespace};
+use berth_domain::placement::{Board, Choice, Holding, Moment, Placement, Request};
+use berth_domain::resources::{Capacity, Demand, GpuDevice};
+
+use crate::cluster::{ANY_MODEL, Cluster, Devices, Node, Shape};
+use crate::waiting::Waiting;
+use crate::workload::Workload;
+
+/// Bytes in a MiB.
+const MIB: u64 = 1 << 20;
+/// The run begins then, so that nobody has waited for too long at its begin.
+const BEGINS_MS: u64 = 3_600_000;
+
+/// The board, with the cluster in step.
+pub struct Whole<'a> {
+    cluster: &'a mut Cluster,
+    workload: &'a Workload,
+    board: Board,
+    waiting: HashMap<JobId, (usize, usize, Request)>,
+    running: HashMap<usize, Running>,
+}
+
+/// A pod that runs.
+struct Running {
+    shape: usize,
+    node: usize,
+    devices: Devices,
+    holding: Holding,
+}
+
+impl<'a> Whole<'a> {
+    /// Tells a board of the nodes, and of what will come where it `is_told`.
+    pub fn new(cluster: &'a mut Cluster, workload: &'a Workload, is_told: bool) -> Self {
+        let mut board = Board::new(Placement::default());
+        for (index, node) in cluster.nodes.iter().enumerate() {
+            board.put_executor(&executor(index), &capacity(node), true);
+        }
+        for pod in workload.pods.iter().filter(|_| is_told) {
+            board.count_arrivals(&demand(&workload.shapes[*pod]), 1);
+        }
+        Self { cluster, workload, board, waiting: HashMap::new(), running: HashMap::new() }
+    }
+
+    /// Adds a pod that waits.
+    pub fn wait(&mut self, pod: usize, shape: usize, now_ms: u64) {
+        let request = Request {
+            job: JobId::trusted(format!("{pod:08}")),
+            demand: demand(&self.workload.shapes[shape]),
+            avoid: None,
+            priority: 50,
+            namespace: Namespace::trusted("default"),
+            create_time_ms: BEGINS_MS + now_ms,
+            ready_time_ms: BEGINS_MS + now_ms,
+            run_timeout_ms: None,
+            may_repeat: true,
+        };
+        self.board.count_arrivals(&request.demand, 1);
+        self.board.push(request.clone());
+        self.waiting.insert(request.job.clone(), (pod, shape, request));
+    }
+
+    /// Places what can be placed.
+    pub fn round(&mut self, now_ms: u64) -> Vec<usize> {
+        let moment = Moment {
+            now_ms: BEGINS_MS + now_ms,
+            limit: usize::MAX,
+            window: usize::MAX,
+            with_unrepeatable: true,
+        };
+        let placed = self.board.plan(&moment).placed;
+        placed.into_iter().filter_map(|(job, choice)| self.place(&job, choice)).collect()
+    }
+
+    fn place(&mut self, job: &JobId, choice: Choice) -> Option<usize> {
+        let (pod, shape, request) = self.waiting.remove(job)?;
+        self.board.withdraw(&request);
+        let node: usize = choice.executor.as_str().parse().ok()?;
+        let bits = choice.gpu_device_ids.iter().filter_map(|id| id.parse::<u32>().ok());
+        let devices = bits.fold(0, |devices, bit| devices | 1 << bit);
+        let holding = Holding {
+            job: request.job,
+            executor: choice.executor,
+            demand: request.demand,
+            gpu_device_ids: choice.gpu_device_ids,
+            namespace: request.namespace,
+            ends_ms: None,
+        };
+        self.board.hold(&holding);
+        self.cluster.place(node, &self.workload.shapes[shape], devices);
+        self.running.insert(pod, Running { shape, node, devices, holding });
+        Some(pod)
+    }
+}
+
+impl Waiting for Whole<'_> {
+    fn arrive(&mut self, pod: usize, shape: usize, now_ms: u64) -> Vec<usize> {
+        self.wait(pod, shape, now_ms);
+        self.round(now_ms)
+    }
+
+    fn depart(&mut self, pod: usize, now_ms: u64) -> Vec<usize> {
+        let Some(ended) = self.running.remove(&pod) else { return Vec::new() };
+        self.board.release(&ended.holding);
+        self.cluster.remove(ended.node, &self.workload.shapes[ended.shape], ended.devices);
+        self.round(now_ms)
+    }
+}
+
+fn executor(index: usize) -> ExecutorId {
+    ExecutorId::trusted(format!("{index:06}"))
+}
+
+fn capacity(node: &Node) -> Capacity {
+    let gpus = (0..node.capacity.gpus_with(1)).map(|gpu| GpuDevice {
+        id: format!("{gpu:02}"),
+        model: model(node.model.trailing_zeros()),
+        emulated: false,
+    });
+    Capacity {
+        cpu_millis: node.capacity.cpu_millis,
+        memory_bytes: node.capacity.memory_mib * MIB,
+        gpus: gpus.collect(),
+    }
+}
+
+fn demand(shape: &Shape) -> Demand {
+    let named = (0..32).filter(|bit| shape.models != ANY_MODEL && shape.models >> bit & 1 == 1);
+    Demand {
+        cpu_millis: shape.cpu_millis,
+        memory_bytes: shape.memory_mib * MIB,
+        gpu_count: u32::from(shape.gpus),
+        gpu_models: named.map(model).collect(),
+    }
+}
+
+fn model(bit: u32) -> String {
+    format!("model-{bit:02}")
+}

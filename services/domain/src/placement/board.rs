@@ -1,0 +1,388 @@
+//! The cluster as placement sees it, kept up to date job by job and executor by executor: what is free where, what
+//! waits, and who has how much. It maps names to the engine's numbers.
+
+use std::collections::BTreeMap;
+
+use super::amounts::{Amounts, ModelId, Models, Room, Shape, WHOLE};
+use super::fleet::{Fleet, Rank, Slot};
+use super::queue::{Kind, Queue, Waiter};
+use super::round::{Placed, Round};
+use super::types::{Choice, Holding, Moment, Placement, Plan, Request};
+use super::worth::Scale;
+use crate::ids::{ExecutorId, JobId, Namespace};
+use crate::resources::{Capacity, Demand, GpuDevice, Reserved};
+
+/// The distance between the ranks of neighbours, which leaves room for those that come between.
+const GAP: Rank = 1 << 32;
+/// So many shapes and executors may be numbered in vain before all are numbered anew.
+const STALE_NUMBERS: usize = 4_096;
+
+/// The cluster.
+#[derive(Debug, Clone)]
+pub struct Board {
+    age_limit_ms: u64,
+    fleet: Fleet,
+    models: BTreeMap<String, ModelId>,
+    slots: BTreeMap<ExecutorId, Slot>,
+    executors: Vec<Executor>,
+    queue: Queue,
+    /// What each namespace has.
+    usage: BTreeMap<Namespace, Amounts>,
+    /// What all executors have; unknown after one has changed.
+    whole: Option<Amounts>,
+    /// How many shapes and executors had numbers when these were last given.
+    numbered: (usize, usize),
+}
+
+/// An executor.
+#[derive(Debug, Clone)]
+pub struct Executor {
+    /// Its name.
+    pub id: ExecutorId,
+    /// None before it has registered, or once it is lost: jobs may be on it all the same.
+    pub capacity: Option<Capacity>,
+    takes_jobs: bool,
+    /// Where it stands among those that are equally good.
+    pub rank: Rank,
+    /// All that it has.
+    pub whole: Room,
+    reserved: Reserved,
+    /// Its jobs: what they ask for, the models of their devices, when they end at the latest.
+    pub running: BTreeMap<JobId, Running>,
+}
+
+/// A job on an executor.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// What it asked for.
+    pub shape: Shape,
+    /// The models of its devices.
+    pub models: Vec<ModelId>,
+    /// When it ends at the latest; `u64::MAX` where nobody knows.
+    pub ends_ms: u64,
+}
+
+impl Board {
+    /// An empty cluster.
+    pub fn new(placement: Placement) -> Self {
+        Self {
+            age_limit_ms: placement.age_limit_ms,
+            fleet: Fleet::new(placement.policy),
+            models: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            executors: Vec::new(),
+            queue: Queue::default(),
+            usage: BTreeMap::new(),
+            whole: None,
+            numbered: (0, 0),
+        }
+    }
+
+    /// Says what an executor has, and whether it takes jobs.
+    pub fn put_executor(&mut self, id: &ExecutorId, capacity: &Capacity, takes_jobs: bool) {
+        capacity.gpus.iter().for_each(|gpu| self.know_model(&gpu.model));
+        let slot = self.slot(id);
+        let executor = &mut self.executors[slot];
+        if executor.capacity.as_ref() != Some(capacity) {
+            executor.capacity = Some(capacity.clone());
+            self.whole = None;
+        }
+        executor.takes_jobs = takes_jobs;
+        self.refresh(slot);
+    }
+
+    /// Forgets what an executor has; jobs that are on it stay there.
+    pub fn remove_executor(&mut self, id: &ExecutorId) {
+        if let Some(slot) = self.slots.get(id).copied() {
+            self.executors[slot].capacity = None;
+            self.whole = None;
+            self.refresh(slot);
+        }
+    }
+
+    /// Adds a job that waits.
+    pub fn push(&mut self, request: Request) {
+        let kind = self.kind(&request);
+        let waiter = Waiter { avoid: request.avoid, ready_time_ms: request.ready_time_ms };
+        let age = (request.create_time_ms, request.job);
+        if self.queue.insert(request.priority, &request.namespace, kind, age, waiter) {
+            self.fleet.mix().wait(kind.shape);
+        }
+    }
+
+    /// Takes a job out that waits.
+    pub fn withdraw(&mut self, request: &Request) {
+        let kind = self.kind(request);
+        let age = (request.create_time_ms, request.job.clone());
+        if self.queue.remove(request.priority, &request.namespace, kind, &age) {
+            self.fleet.mix().leave(kind.shape);
+        }
+    }
+
+    /// Counts jobs that have been submitted: what comes often shapes what is kept free.
+    pub fn count_arrivals(&mut self, demand: &Demand, count: u64) {
+        let shape = self.shape(demand);
+        let id = self.fleet.shape_id(&shape);
+        self.fleet.mix().arrive(id, count);
+    }
+
+    /// What has been submitted of late, old arrivals counted less.
+    pub fn arrivals(&self) -> Vec<(Demand, u64)> {
+        let names: BTreeMap<ModelId, &String> = self.models.iter().map(|(name, id)| (*id, name)).collect();
+        let demand = |shape: &Shape| Demand {
+            cpu_millis: shape.cpu_millis,
+            memory_bytes: shape.memory_bytes,
+            gpu_count: shape.gpus,
+            gpu_models: match &shape.models {
+                Models::Any => Vec::new(),
+                Models::Of(models) => {
+                    models.iter().filter_map(|id| names.get(id)).map(|name| (*name).clone()).collect()
+                }
+            },
+        };
+        let arrived = self.fleet.known_mix().arrived();
+        arrived.map(|(shape, count)| (demand(self.fleet.shape(shape)), count)).collect()
+    }
+
+    /// Notes that a job has an executor.
+    pub fn hold(&mut self, holding: &Holding) {
+        let shape = self.shape(&holding.demand);
+        let slot = self.slot(&holding.executor);
+        let executor = &mut self.executors[slot];
+        let devices = executor.capacity.iter().flat_map(|capacity| &capacity.gpus);
+        let models = devices.filter(|gpu| holding.gpu_device_ids.contains(&gpu.id));
+        let models = models.filter_map(|gpu| self.models.get(&gpu.model)).copied().collect();
+        executor.reserved.add(&holding.demand, &holding.gpu_device_ids);
+        let amounts = shape.amounts();
+        let running = Running { shape, models, ends_ms: holding.ends_ms.unwrap_or(u64::MAX) };
+        executor.running.insert(holding.job.clone(), running);
+        self.usage.entry(holding.namespace.clone()).or_default().add(amounts);
+        self.refresh(slot);
+    }
+
+    /// Notes that a job has its executor no more.
+    pub fn release(&mut self, holding: &Holding) {
+        let slot = self.slot(&holding.executor);
+        let executor = &mut self.executors[slot];
+        executor.reserved.remove(&holding.demand, &holding.gpu_device_ids);
+        let Some(running) = executor.running.remove(&holding.job) else { return };
+        if let Some(usage) = self.usage.get_mut(&holding.namespace) {
+            usage.remove(running.shape.amounts());
+            if *usage == Amounts::default() {
+                self.usage.remove(&holding.namespace);
+            }
+        }
+        self.refresh(slot);
+    }
+
+    /// What is reserved on an executor.
+    pub fn reserved(&self, id: &ExecutorId) -> Option<&Reserved> {
+        self.slots.get(id).map(|slot| &self.executors[*slot].reserved)
+    }
+
+    /// Decides where jobs that wait go now. Nothing is noted: what is carried out comes back as `hold`.
+    pub fn plan(&mut self, moment: &Moment) -> Plan {
+        self.settle();
+        let whole = self.whole.unwrap_or_default();
+        let usage = &self.usage;
+        let share = |namespace: &Namespace| usage.get(namespace).map_or(0, |usage| usage.share_of(&whole));
+        let aged_ms = moment.now_ms.saturating_sub(self.age_limit_ms);
+        let mut round = Round::new(&mut self.fleet, &self.executors, &self.slots, *moment, aged_ms);
+        for level in self.queue.levels() {
+            round.place_level(level, &share, &whole);
+        }
+        let (placed, kept, is_complete) = round.end();
+        let reserved = kept.into_iter().map(|(job, slot)| (job, self.executors[slot].id.clone())).collect();
+        Plan { placed: self.named(placed), is_complete, reserved }
+    }
+
+    /// Chooses devices, and names executors.
+    fn named(&self, placed: Vec<Placed>) -> Vec<(JobId, Choice)> {
+        let mut given: BTreeMap<Slot, Reserved> = BTreeMap::new();
+        let name = |one: Placed| {
+            let executor = &self.executors[one.slot];
+            let mut gpu_device_ids = Vec::new();
+            if !one.take.is_empty() {
+                let reserved = given.entry(one.slot).or_insert_with(|| executor.reserved.clone());
+                for lot in &one.take {
+                    let devices = executor.capacity.iter().flat_map(|capacity| &capacity.gpus);
+                    let free = devices.filter(|gpu| {
+                        self.models.get(&gpu.model) == Some(&lot.model) && !reserved.gpu_ids.contains(&gpu.id)
+                    });
+                    gpu_device_ids.extend(free.take(lot.count as usize).map(|gpu| gpu.id.clone()));
+                }
+                gpu_device_ids.sort_unstable();
+                reserved.gpu_ids.extend(gpu_device_ids.iter().cloned());
+            }
+            (one.job, Choice { executor: executor.id.clone(), gpu_device_ids })
+        };
+        placed.into_iter().map(name).collect()
+    }
+
+    fn kind(&mut self, request: &Request) -> Kind {
+        let shape = self.shape(&request.demand);
+        Kind {
+            shape: self.fleet.shape_id(&shape),
+            run_timeout_ms: request.run_timeout_ms.unwrap_or(u64::MAX),
+            may_repeat: request.may_repeat,
+        }
+    }
+
+    fn shape(&mut self, demand: &Demand) -> Shape {
+        demand.gpu_models.iter().for_each(|model| self.know_model(model));
+        let models = demand.gpu_models.iter().filter_map(|model| self.models.get(model)).copied();
+        let models: Vec<ModelId> = models.collect();
+        let has_gpus = demand.gpu_count > 0;
+        Shape {
+            gpus: demand.gpu_count,
+            gpu_millis: if has_gpus { WHOLE } else { 0 },
+            cpu_millis: demand.cpu_millis,
+            memory_bytes: demand.memory_bytes,
+            models: if models.is_empty() || !has_gpus { Models::Any } else { Models::Of(models) },
+        }
+    }
+
+    /// Gives a model a number. Numbers follow names, so that choices do not depend on what came first.
+    fn know_model(&mut self, name: &str) {
+        if self.models.contains_key(name) {
+            return;
+        }
+        let old: BTreeMap<ModelId, String> =
+            std::mem::take(&mut self.models).into_iter().map(|(name, id)| (id, name)).collect();
+        let mut names: Vec<&String> = old.values().collect();
+        let name = name.to_owned();
+        names.push(&name);
+        names.sort_unstable();
+        // Beyond the last number all are one: there are no 65,535 models.
+        let numbered = (0..).map(|id| ModelId::try_from(id).unwrap_or(ModelId::MAX));
+        self.models = names
+            .into_iter()
+            .cloned()
+            .zip(numbered)
+            .collect::<Vec<(String, ModelId)>>()
+            .into_iter()
+            .collect();
+        let models = self.models.clone();
+        self.renumber(&|id| old.get(&id).and_then(|name| models.get(name)).copied().unwrap_or(id));
+    }
+
+    fn slot(&mut self, id: &ExecutorId) -> Slot {
+        if let Some(slot) = self.slots.get(id) {
+            return *slot;
+        }
+        let rank = self.rank_for(id).or_else(|| {
+            self.renumber(&|model| model);
+            self.rank_for(id)
+        });
+        let rank = rank.unwrap_or(Rank::MAX);
+        let slot = self.fleet.add(rank);
+        self.slots.insert(id.clone(), slot);
+        self.executors.push(Executor {
+            id: id.clone(),
+            capacity: None,
+            takes_jobs: false,
+            rank,
+            whole: Room::default(),
+            reserved: Reserved::default(),
+            running: BTreeMap::new(),
+        });
+        slot
+    }
+
+    /// A rank between those of an executor's neighbours by name; none where there is no more room.
+    fn rank_for(&self, id: &ExecutorId) -> Option<Rank> {
+        let rank = |slot: &Slot| self.executors[*slot].rank;
+        let below = self.slots.range(..id.clone()).next_back().map(|(_, slot)| rank(slot));
+        let above = self.slots.range(id.clone()..).next().map(|(_, slot)| rank(slot));
+        match (below, above) {
+            (None, None) => Some(Rank::MAX / 2),
+            (Some(below), None) => below.checked_add(GAP),
+            (below, Some(above)) => {
+                let middle = below.unwrap_or(0) + (above - below.unwrap_or(0)) / 2;
+                (below.is_none_or(|below| middle > below) && middle < above).then_some(middle)
+            }
+        }
+    }
+
+    /// Looks at an executor anew.
+    fn refresh(&mut self, slot: Slot) {
+        let executor = &mut self.executors[slot];
+        let Some(capacity) = &executor.capacity else {
+            executor.whole = Room::default();
+            self.fleet.set(slot, Room::default(), false);
+            return;
+        };
+        let models = &self.models;
+        let whole = |gpu: &GpuDevice| Some((*models.get(&gpu.model)?, WHOLE));
+        let all = capacity.gpus.iter().filter_map(whole);
+        executor.whole = Room::new(capacity.cpu_millis, capacity.memory_bytes, all);
+        let free = capacity.gpus.iter().filter(|gpu| !executor.reserved.gpu_ids.contains(&gpu.id));
+        let free = free.filter_map(whole);
+        let cpu_millis = capacity.cpu_millis.saturating_sub(executor.reserved.cpu_millis);
+        let memory_bytes = capacity.memory_bytes.saturating_sub(executor.reserved.memory_bytes);
+        self.fleet.set(slot, Room::new(cpu_millis, memory_bytes, free), executor.takes_jobs);
+    }
+
+    /// Reckons what is out of date before a round.
+    fn settle(&mut self) {
+        let (shapes, slots) = self.fleet.sizes();
+        if shapes > STALE_NUMBERS + 2 * self.numbered.0 || slots > STALE_NUMBERS + 2 * self.numbered.1 {
+            self.renumber(&|model| model);
+        }
+        if self.whole.is_some() {
+            return;
+        }
+        let (mut whole, mut scale) = (Amounts::default(), Scale::default());
+        let mut by_model = vec![0; self.models.len()];
+        for capacity in self.executors.iter().filter_map(|executor| executor.capacity.as_ref()) {
+            let gpu_millis = capacity.gpus.len() as u64 * u64::from(WHOLE);
+            let (cpu_millis, memory_bytes) = (capacity.cpu_millis, capacity.memory_bytes);
+            whole.add(Amounts { cpu_millis, memory_bytes, gpu_millis });
+            scale.cpu_millis = scale.cpu_millis.max(cpu_millis);
+            scale.memory_bytes = scale.memory_bytes.max(memory_bytes);
+            scale.gpu_millis = scale.gpu_millis.max(gpu_millis);
+            for model in capacity.gpus.iter().filter_map(|gpu| self.models.get(&gpu.model)) {
+                if let Some(millis) = by_model.get_mut(usize::from(*model)) {
+                    *millis += u64::from(WHOLE);
+                }
+            }
+        }
+        self.fleet.set_capacity(scale, by_model);
+        self.whole = Some(whole);
+    }
+
+    /// Gives shapes and executors numbers anew: those that are in use, executors in the order of their names.
+    fn renumber(&mut self, model: &dyn Fn(ModelId) -> ModelId) {
+        let old = std::mem::take(&mut self.fleet);
+        let mut fleet = old.emptied();
+        let mut number = |shape| fleet.shape_id(&old.shape(shape).with_models(model));
+        let mix = old.known_mix().renumbered(&mut number);
+        self.queue.renumber(&mut number);
+        *fleet.mix() = mix;
+        for (shape, count) in self.queue.counts() {
+            (0..count).for_each(|_| fleet.mix().wait(shape));
+        }
+        self.fleet = fleet;
+        let mut all: Vec<Executor> = std::mem::take(&mut self.executors);
+        all.retain(|executor| executor.capacity.is_some() || !executor.running.is_empty());
+        all.sort_by(|one, other| one.id.cmp(&other.id));
+        self.slots.clear();
+        for (position, mut executor) in all.into_iter().enumerate() {
+            for job in executor.running.values_mut() {
+                job.shape = job.shape.with_models(model);
+                job.models.iter_mut().for_each(|id| *id = model(*id));
+            }
+            let rank = GAP * (position as Rank + 1);
+            let slot = self.fleet.add(rank);
+            self.slots.insert(executor.id.clone(), slot);
+            self.executors.push(Executor { rank, ..executor });
+            self.refresh(slot);
+        }
+        self.whole = None;
+        self.numbered = self.fleet.sizes();
+    }
+}
+
+#[cfg(test)]
+#[path = "board_tests.rs"]
+mod tests;

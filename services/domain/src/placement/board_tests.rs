@@ -1,0 +1,400 @@
+//! Promises of placement, by example and as properties over random clusters and queues.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::placement::Policy;
+use crate::resources::GpuDevice;
+
+const NOW_MS: u64 = 10_000_000;
+const AGE_LIMIT_MS: u64 = 300_000;
+
+fn capacity(name: &str, cpu_millis: u64, models: &[&str]) -> Capacity {
+    let device = |(at, model): (usize, &&str)| GpuDevice {
+        id: format!("{name}-{at}"),
+        model: (*model).into(),
+        emulated: true,
+    };
+    Capacity { cpu_millis, memory_bytes: 1 << 40, gpus: models.iter().enumerate().map(device).collect() }
+}
+
+fn board(policy: Policy, executors: &[(&str, u64, &[&str])]) -> Board {
+    let mut board = Board::new(Placement { policy, age_limit_ms: AGE_LIMIT_MS });
+    for (name, cpu_millis, models) in executors {
+        board.put_executor(&ExecutorId::trusted(*name), &capacity(name, *cpu_millis, models), true);
+    }
+    board
+}
+
+fn demand(cpu_millis: u64, gpu_count: u32, models: &[&str]) -> Demand {
+    let gpu_models = models.iter().map(|model| (*model).to_owned()).collect();
+    Demand { cpu_millis, memory_bytes: 1, gpu_count, gpu_models }
+}
+
+/// A job that has just been submitted; its name decides which is the older.
+fn request(job: &str, cpu_millis: u64, gpu_count: u32) -> Request {
+    Request {
+        job: JobId::trusted(job),
+        demand: demand(cpu_millis, gpu_count, &[]),
+        avoid: None,
+        priority: 50,
+        namespace: Namespace::trusted("default"),
+        create_time_ms: NOW_MS,
+        ready_time_ms: NOW_MS,
+        run_timeout_ms: None,
+        may_repeat: true,
+    }
+}
+
+fn aged(request: Request) -> Request {
+    let since_ms = NOW_MS - AGE_LIMIT_MS - 1;
+    Request { create_time_ms: since_ms, ready_time_ms: since_ms, ..request }
+}
+
+fn holding(job: &str, executor: &str, cpu_millis: u64, ends_ms: Option<u64>) -> Holding {
+    Holding {
+        job: JobId::trusted(job),
+        executor: ExecutorId::trusted(executor),
+        demand: demand(cpu_millis, 0, &[]),
+        gpu_device_ids: Vec::new(),
+        namespace: Namespace::trusted("default"),
+        ends_ms,
+    }
+}
+
+const MOMENT: Moment =
+    Moment { now_ms: NOW_MS, limit: usize::MAX, window: usize::MAX, with_unrepeatable: true };
+
+fn placed(board: &mut Board) -> Vec<(String, String)> {
+    let plan = board.plan(&MOMENT);
+    assert!(plan.is_complete);
+    let names = |(job, choice): &(JobId, Choice)| (job.to_string(), choice.executor.to_string());
+    plan.placed.iter().map(names).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(job, executor)| ((*job).into(), (*executor).into())).collect()
+}
+
+#[test]
+fn best_fit_is_what_the_seed_had() {
+    for policy in [Policy::Auto, Policy::BestFit] {
+        let mut board = board(policy, &[("a", 8_000, &[]), ("b", 4_000, &[]), ("c", 4_000, &[])]);
+        board.push(request("1", 3_000, 0));
+        board.push(request("2", 1_000, 0));
+        board.push(request("3", 4_000, 0));
+        assert_eq!(placed(&mut board), pairs(&[("3", "b"), ("1", "c"), ("2", "c")]), "{policy:?}");
+    }
+}
+
+#[test]
+fn what_is_planned_is_not_noted_until_it_is_held() {
+    let mut board = board(Policy::Auto, &[("a", 2_000, &[])]);
+    board.push(request("1", 2_000, 0));
+    assert_eq!(placed(&mut board), pairs(&[("1", "a")]));
+    assert_eq!(placed(&mut board), pairs(&[("1", "a")]));
+    board.withdraw(&request("1", 2_000, 0));
+    board.hold(&holding("1", "a", 2_000, None));
+    board.push(request("2", 1_000, 0));
+    assert_eq!(placed(&mut board), []);
+    board.release(&holding("1", "a", 2_000, None));
+    assert_eq!(placed(&mut board), pairs(&[("2", "a")]));
+    assert_eq!(board.reserved(&ExecutorId::trusted("a")), Some(&Reserved::default()));
+}
+
+#[test]
+fn priority_is_strict() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
+    board.push(request("1", 4_000, 0));
+    board.push(Request { priority: 90, ..request("2", 1_000, 0) });
+    board.push(Request { priority: 10, ..request("3", 3_000, 0) });
+    assert_eq!(placed(&mut board), pairs(&[("2", "a"), ("3", "a")]));
+}
+
+#[test]
+fn within_a_level_the_hardest_of_what_fits_comes_first() {
+    let mut board = board(Policy::Auto, &[("a", 64_000, &["t4"; 8]), ("b", 64_000, &["t4"; 2])]);
+    board.push(request("1", 1_000, 1));
+    board.push(request("2", 1_000, 8));
+    board.push(request("3", 1_000, 1));
+    assert_eq!(placed(&mut board), pairs(&[("2", "a"), ("1", "b"), ("3", "b")]));
+}
+
+#[test]
+fn what_exceeds_the_room_in_sum_waits_for_its_turn() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
+    board.push(request("1", 1_000, 0));
+    board.push(request("2", 2_000, 0));
+    board.push(request("3", 4_000, 0));
+    board.push(request("4", 1_000, 0));
+    assert_eq!(placed(&mut board), pairs(&[("2", "a"), ("1", "a"), ("4", "a")]));
+}
+
+#[test]
+fn namespaces_share_fairly() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
+    let of = |job, namespace| Request { namespace: Namespace::trusted(namespace), ..request(job, 1_000, 0) };
+    for job in ["1", "2", "3", "4", "5"] {
+        board.push(of(job, "many"));
+    }
+    board.push(of("6", "few"));
+    board.push(of("7", "few"));
+    let placed = placed(&mut board);
+    let few = placed.iter().filter(|(job, _)| job == "6" || job == "7").count();
+    assert_eq!((placed.len(), few), (4, 2));
+    // Who has much already waits for the other.
+    let mut board = self::board(Policy::Auto, &[("a", 4_000, &[])]);
+    board.hold(&Holding { namespace: Namespace::trusted("many"), ..holding("0", "a", 2_000, None) });
+    board.push(of("1", "many"));
+    board.push(of("2", "few"));
+    board.push(of("3", "few"));
+    assert_eq!(self::placed(&mut board), pairs(&[("2", "a"), ("3", "a")]));
+}
+
+#[test]
+fn an_avoided_executor_is_used_only_if_no_other_will_do() {
+    let mut board = board(Policy::Auto, &[("a", 8_000, &[]), ("b", 4_000, &[])]);
+    let avoiding = |job, cpu| Request { avoid: Some(ExecutorId::trusted("b")), ..request(job, cpu, 0) };
+    board.push(avoiding("1", 6_000));
+    board.push(avoiding("2", 4_000));
+    assert_eq!(placed(&mut board), pairs(&[("1", "a"), ("2", "b")]));
+}
+
+#[test]
+fn one_that_takes_no_jobs_gets_none_and_one_that_is_forgotten_neither() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 4_000, &[])]);
+    board.push(request("1", 1_000, 0));
+    board.put_executor(&ExecutorId::trusted("a"), &capacity("a", 4_000, &[]), false);
+    assert_eq!(placed(&mut board), pairs(&[("1", "b")]));
+    board.remove_executor(&ExecutorId::trusted("b"));
+    assert_eq!(placed(&mut board), []);
+    board.put_executor(&ExecutorId::trusted("a"), &capacity("a", 4_000, &[]), true);
+    assert_eq!(placed(&mut board), pairs(&[("1", "a")]));
+}
+
+#[test]
+fn jobs_that_must_not_repeat_can_be_passed_over() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
+    board.push(Request { may_repeat: false, ..request("1", 1_000, 0) });
+    board.push(request("2", 1_000, 0));
+    let plan = board.plan(&Moment { with_unrepeatable: false, ..MOMENT });
+    assert_eq!(plan.placed.len(), 1);
+    assert_eq!(plan.placed[0].0.as_str(), "2");
+}
+
+#[test]
+fn a_round_ends_at_its_limit_and_says_so() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
+    ["1", "2", "3"].into_iter().for_each(|job| board.push(request(job, 1_000, 0)));
+    let plan = board.plan(&Moment { limit: 2, ..MOMENT });
+    assert_eq!((plan.placed.len(), plan.is_complete), (2, false));
+    assert!(board.plan(&Moment { limit: 4, ..MOMENT }).is_complete);
+}
+
+#[test]
+fn gpus_come_from_one_model_where_one_has_enough() {
+    let mut board = board(Policy::Auto, &[("a", 64_000, &["t4", "a100", "t4", "a100", "t4"])]);
+    board.push(request("1", 1_000, 2));
+    let plan = board.plan(&MOMENT);
+    assert_eq!(plan.placed[0].1.gpu_device_ids, ["a-1", "a-3"]);
+}
+
+#[test]
+fn an_executor_is_kept_for_a_job_that_has_waited_for_too_long() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 4_000, &[])]);
+    board.hold(&holding("x", "a", 1_000, None));
+    board.hold(&holding("y", "b", 3_000, None));
+    board.push(aged(request("large", 4_000, 0)));
+    board.push(request("small", 1_000, 0));
+    let plan = board.plan(&MOMENT);
+    assert_eq!(plan.reserved, [(JobId::trusted("large"), ExecutorId::trusted("a"))], "it lacks least");
+    assert_eq!(plan.placed[0].1.executor.as_str(), "b");
+    board.push(request("other", 1_000, 0));
+    assert_eq!(board.plan(&MOMENT).placed.len(), 1, "what is kept is not given away");
+    board.release(&holding("x", "a", 1_000, None));
+    let first = placed(&mut board).swap_remove(0);
+    assert_eq!(first, ("large".to_owned(), "a".to_owned()));
+}
+
+#[test]
+fn who_ends_in_time_or_fits_beside_may_use_what_is_kept() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
+    board.hold(&holding("x", "a", 2_000, Some(NOW_MS + 60_000)));
+    board.push(aged(request("large", 3_000, 0)));
+    let lasting = |job, cpu, ms| Request { run_timeout_ms: Some(ms), ..request(job, cpu, 0) };
+    board.push(lasting("too long", 2_000, 60_001));
+    assert_eq!(placed(&mut board), []);
+    board.push(lasting("in time", 2_000, 60_000));
+    assert_eq!(placed(&mut board), pairs(&[("in time", "a")]));
+    board.withdraw(&lasting("in time", 2_000, 60_000));
+    board.push(request("beside", 1_000, 0));
+    board.push(request("no more", 1_000, 0));
+    assert_eq!(placed(&mut board), pairs(&[("beside", "a")]));
+}
+
+#[test]
+fn a_higher_priority_does_not_respect_what_is_kept_for_a_lower_one() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
+    board.hold(&holding("x", "a", 1_000, None));
+    board.push(aged(request("large", 4_000, 0)));
+    board.push(Request { priority: 60, ..request("urgent", 3_000, 0) });
+    assert_eq!(placed(&mut board), pairs(&[("urgent", "a")]));
+}
+
+#[test]
+fn numbers_are_given_anew_and_nothing_else_changes() {
+    let mut board = board(Policy::Auto, &[("b", 4_000, &["t4"]), ("a", 4_000, &["t4"])]);
+    board.hold(&holding("x", "b", 1_000, None));
+    board.push(request("1", 2_000, 1));
+    board.push(request("2", 2_000, 1));
+    let before = board.plan(&MOMENT);
+    for cpu in 0..3 * STALE_NUMBERS as u64 {
+        board.count_arrivals(&demand(cpu + 1, 0, &[]), 1);
+        board.put_executor(&ExecutorId::trusted(format!("c-{cpu}")), &capacity("c", 1, &[]), false);
+        board.remove_executor(&ExecutorId::trusted(format!("c-{cpu}")));
+    }
+    assert_eq!(board.plan(&MOMENT), before);
+    assert!(board.executors.len() < STALE_NUMBERS, "{}", board.executors.len());
+    board.release(&holding("x", "b", 1_000, None));
+    assert_eq!(board.plan(&MOMENT).placed.len(), 2);
+}
+
+#[test]
+fn ranks_follow_names_however_executors_come() {
+    let mut names: Vec<String> = (0..300).map(|i| format!("e{:03}", (i * 7_919) % 300)).collect();
+    names.dedup();
+    let mut board = Board::new(Placement::default());
+    for name in &names {
+        board.put_executor(&ExecutorId::trusted(name.as_str()), &capacity(name, 1_000, &[]), true);
+    }
+    // So often between the same two that there is no room left.
+    let mut close = "e100".to_owned();
+    for _ in 0..58 {
+        close.push('0');
+        board.put_executor(&ExecutorId::trusted(close.as_str()), &capacity("c", 1_000, &[]), true);
+    }
+    let mut ranked: Vec<(Rank, &ExecutorId)> = board.executors.iter().map(|e| (e.rank, &e.id)).collect();
+    ranked.sort_unstable();
+    assert!(ranked.is_sorted_by(|one, other| one.1 < other.1 && one.0 < other.0));
+}
+
+/// A cluster and a queue, by numbers.
+#[derive(Debug, Clone)]
+struct Scene {
+    executors: Vec<(u64, Vec<usize>)>,
+    jobs: Vec<Request>,
+}
+
+type Drawn = (u64, u32, std::collections::BTreeSet<usize>, u8, usize, bool);
+
+const MODELS: [&str; 3] = ["a100", "t4", "v100"];
+
+fn jobs() -> impl Strategy<Value = Vec<Request>> {
+    let models = prop::collection::btree_set(0..3_usize, 0..3);
+    let one = (1..6_000_u64, 0..4_u32, models, 0..3_u8, 0..2_usize, any::<bool>());
+    prop::collection::vec(one, 1..30).prop_map(|all| {
+        let request = |(at, (cpu, gpus, models, priority, namespace, is_aged)): (usize, Drawn)| {
+            let models: Vec<&str> = models.into_iter().map(|model| MODELS[model]).collect();
+            let request = Request {
+                demand: demand(cpu, gpus, if gpus == 0 { &[] } else { &models }),
+                priority,
+                namespace: Namespace::trusted(["one", "two"][namespace]),
+                ..request(&format!("{at:02}"), 0, 0)
+            };
+            if is_aged { aged(request) } else { request }
+        };
+        all.into_iter().enumerate().map(request).collect()
+    })
+}
+
+fn scenes() -> impl Strategy<Value = Scene> {
+    let executors = prop::collection::vec((1..16_000_u64, prop::collection::vec(0..3_usize, 0..6)), 1..6);
+    (executors, jobs()).prop_map(|(executors, jobs)| Scene { executors, jobs })
+}
+
+impl Scene {
+    fn capacities(&self) -> Vec<(ExecutorId, Capacity)> {
+        let one = |(at, (cpu, models)): (usize, &(u64, Vec<usize>))| {
+            let models: Vec<&str> = models.iter().map(|model| MODELS[*model]).collect();
+            let name = format!("e{at}");
+            (ExecutorId::trusted(name.as_str()), capacity(&name, *cpu, &models))
+        };
+        self.executors.iter().enumerate().map(one).collect()
+    }
+
+    fn board(&self, is_reversed: bool) -> Board {
+        let mut board = Board::new(Placement::default());
+        let (mut executors, mut jobs) = (self.capacities(), self.jobs.clone());
+        if is_reversed {
+            executors.reverse();
+            jobs.reverse();
+        }
+        executors.iter().for_each(|(id, capacity)| board.put_executor(id, capacity, true));
+        jobs.into_iter().for_each(|job| board.push(job));
+        board
+    }
+
+    /// What is reserved on each executor once a plan is carried out; fails where it could not be.
+    fn reserved(&self, plan: &Plan) -> BTreeMap<ExecutorId, Reserved> {
+        let mut reserved: BTreeMap<ExecutorId, Reserved> = BTreeMap::new();
+        let capacities: BTreeMap<ExecutorId, Capacity> = self.capacities().into_iter().collect();
+        for (job, choice) in &plan.placed {
+            let request = self.jobs.iter().find(|request| request.job == *job).expect("it waits");
+            let (capacity, reserved) =
+                (&capacities[&choice.executor], reserved.entry(choice.executor.clone()).or_default());
+            assert!(request.demand.fits(capacity, reserved), "{job} does not fit");
+            assert_eq!(choice.gpu_device_ids.len(), request.demand.gpu_count as usize);
+            for id in &choice.gpu_device_ids {
+                let device = capacity.gpus.iter().find(|gpu| gpu.id == *id).expect("it is there");
+                assert!(request.demand.accepts_model(&device.model) && !reserved.gpu_ids.contains(id));
+            }
+            reserved.add(&request.demand, &choice.gpu_device_ids);
+        }
+        reserved
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_plan_can_be_carried_out_and_leaves_nobody_who_fits_beside_his_betters(scene in scenes()) {
+        let plan = scene.board(false).plan(&MOMENT);
+        scene.reserved(&plan);
+        let kept: Vec<&ExecutorId> = plan.reserved.iter().map(|(_, executor)| executor).collect();
+        let find = |id: &JobId| scene.jobs.iter().find(|job| job.job == *id).expect("it waits");
+        for job in &scene.jobs {
+            if plan.placed.iter().any(|(placed, _)| *placed == job.job) {
+                continue;
+            }
+            // Of those placed, only who has the same priority or a higher one may stand in the way.
+            let betters = plan.placed.iter().filter(|(id, _)| find(id).priority >= job.priority);
+            let plan = Plan { placed: betters.cloned().collect(), ..Plan::default() };
+            let reserved = scene.reserved(&plan);
+            for (id, capacity) in scene.capacities() {
+                let fits = job.demand.fits(&capacity, reserved.get(&id).unwrap_or(&Reserved::default()));
+                prop_assert!(kept.contains(&&id) || !fits, "{} fits on {id}", job.job);
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_cluster_gets_the_same_plan_however_it_came_about(scene in scenes()) {
+        let plan = scene.board(false).plan(&MOMENT);
+        prop_assert_eq!(&scene.board(true).plan(&MOMENT), &plan);
+        // Having planned before changes nothing.
+        let mut board = scene.board(false);
+        (0..3).for_each(|_| drop(board.plan(&Moment { limit: 1, ..MOMENT })));
+        prop_assert_eq!(&board.plan(&MOMENT), &plan);
+    }
+
+    #[test]
+    fn who_has_waited_for_too_long_comes_before_who_has_not(scene in scenes()) {
+        let mut scene = scene;
+        let mut large = aged(request("large", 1_000, 0));
+        large.demand = demand(scene.executors[0].0, 0, &[]);
+        large.priority = 9;
+        scene.jobs.push(large);
+        let plan = scene.board(false).plan(&MOMENT);
+        let is_placed = plan.placed.iter().any(|(job, _)| job.as_str() == "large");
+        prop_assert!(is_placed, "the highest of all, and some executor is as large");
+    }
+}

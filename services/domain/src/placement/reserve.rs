@@ -1,0 +1,85 @@
+//! Which executor is kept for a job that has waited for too long, and who may use it meanwhile (backfilling, as
+//! in "The ANL/IBM SP Scheduling System", JSSPP 1995): who ends before that job can start, or fits beside it.
+
+use std::cmp::Reverse;
+
+use super::amounts::{Room, Shape};
+use super::board::{Executor, Running};
+use super::fleet::{Fleet, Slot};
+use crate::ids::JobId;
+
+/// Beside the first, only executors are kept that lack at most so much of what is asked for, in thousandths: they
+/// stand idle the shorter.
+const MOST_LACKING_MILLIS: u64 = 250;
+
+/// An executor that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// For this job.
+    pub job: JobId,
+    /// The executor.
+    pub slot: Slot,
+    /// When the job can start at the latest; `u64::MAX` where nobody knows.
+    starts_ms: u64,
+    /// What will be free beside it then.
+    beside: Room,
+}
+
+impl Kept {
+    /// Says whether a job may have room there that ends at the latest at `ends_ms`, and notes that it has.
+    pub fn lets_in(&mut self, shape: &Shape, ends_ms: u64) -> bool {
+        if self.starts_ms < u64::MAX && ends_ms <= self.starts_ms {
+            return true;
+        }
+        let is_beside = self.beside.holds(shape);
+        if is_beside {
+            self.beside = self.beside.less(shape, &self.beside.take(shape));
+        }
+        is_beside
+    }
+}
+
+/// Chooses an executor to keep for a shape that fits nowhere now: the one that lacks least, the lowest of equal
+/// ones. None where it would fit on none that takes jobs, even if that were empty.
+pub fn best_to_keep(
+    fleet: &Fleet,
+    executors: &[Executor],
+    (job, shape): (&JobId, &Shape),
+    is_kept: impl Fn(Slot) -> bool,
+    is_first: bool,
+) -> Option<Kept> {
+    let open = (0..executors.len()).filter(|slot| fleet.is_open(*slot) && !is_kept(*slot));
+    let large = open.filter(|slot| executors[*slot].whole.holds(shape));
+    let best = large.map(|slot| (lacks(fleet.room(slot), shape), executors[slot].rank, slot)).min()?;
+    let ((lack, _), _, slot) = best;
+    if !is_first && lack > MOST_LACKING_MILLIS {
+        return None;
+    }
+    let (starts_ms, beside) = once_it_fits(fleet.room(slot), &executors[slot], shape)?;
+    Some(Kept { job: job.clone(), slot, starts_ms, beside })
+}
+
+/// The largest share of what is asked for that is not free, in thousandths; then the sum of these.
+fn lacks(room: &Room, shape: &Shape) -> (u64, u64) {
+    let lack = |free: u64, asked: u64| asked.saturating_sub(free) * 1_000 / asked.max(1);
+    let gpus = lack(u64::from(room.usable(shape)), u64::from(shape.gpus));
+    let cpu = lack(room.cpu_millis, shape.cpu_millis);
+    let memory = lack(room.memory_bytes / 1_024, shape.memory_bytes / 1_024);
+    (gpus.max(cpu).max(memory), gpus + cpu + memory)
+}
+
+/// Lets an executor's jobs end, the first to end first, until the shape fits: when that is, and what is free beside
+/// it then.
+fn once_it_fits(room: &Room, executor: &Executor, shape: &Shape) -> Option<(u64, Room)> {
+    let mut running: Vec<(&JobId, &Running)> = executor.running.iter().collect();
+    running.sort_by_key(|(id, job)| (job.ends_ms, Reverse(job.shape.gpus), *id));
+    let (mut room, mut starts_ms) = (room.clone(), 0);
+    for (_, job) in running {
+        if room.holds(shape) {
+            break;
+        }
+        room.give_back(&job.shape, job.models.iter().copied());
+        starts_ms = job.ends_ms;
+    }
+    room.holds(shape).then(|| (starts_ms, room.less(shape, &room.take(shape))))
+}

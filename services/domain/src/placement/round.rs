@@ -1,0 +1,272 @@
+//! One round: who gets a place now. Level by level; within a level those that have waited for too long come first
+//! and, where they fit nowhere, get an executor kept for them; then as many in order as the free room could hold
+//! in sum, the hardest to place first; then the others in order.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::amounts::{Amounts, Room, Shape, Take};
+use super::board::Executor;
+use super::fleet::{Fleet, ShapeId, Slot};
+use super::queue::{Kind, Level, Line, Next};
+use super::reserve::{Kept, best_to_keep};
+use super::types::Moment;
+use crate::ids::{ExecutorId, JobId, Namespace};
+
+/// One of so many executors at most is kept for a job that has waited for too long; at least one.
+const KEPT_OF: usize = 16;
+/// So many at most.
+const MOST_KEPT: usize = 16;
+/// So many shapes that found no place are compared with others; of those that ask for no less, none needs to try.
+const MOST_COMPARED: usize = 64;
+
+/// A job that got a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The job.
+    pub job: JobId,
+    /// Where.
+    pub slot: Slot,
+    /// On which devices.
+    pub take: Take,
+}
+
+/// A round under way.
+#[derive(Debug)]
+pub struct Round<'a> {
+    fleet: &'a mut Fleet,
+    executors: &'a [Executor],
+    slots: &'a BTreeMap<ExecutorId, Slot>,
+    moment: Moment,
+    /// Who was ready by then has waited for too long.
+    aged_ms: u64,
+    placed: Vec<Placed>,
+    /// Room as it was before the round.
+    before: BTreeMap<Slot, (Room, bool)>,
+    /// Shapes that found no place, and the shortest run timeout with which they tried: room only gets less.
+    failed: HashMap<ShapeId, u64>,
+    compared: Vec<(Shape, u64)>,
+    kept: Vec<Kept>,
+    /// Shapes that fit on no executor that could be kept.
+    too_large: HashSet<ShapeId>,
+    is_cut_short: bool,
+}
+
+/// What is hard to place, first: what few devices will do for, then what asks for many.
+type Hardness = (u64, Reverse<u32>, Reverse<u64>, Reverse<u64>, Kind);
+
+impl<'a> Round<'a> {
+    /// Begins.
+    pub fn new(
+        fleet: &'a mut Fleet,
+        executors: &'a [Executor],
+        slots: &'a BTreeMap<ExecutorId, Slot>,
+        moment: Moment,
+        aged_ms: u64,
+    ) -> Self {
+        Self {
+            fleet,
+            executors,
+            slots,
+            moment,
+            aged_ms,
+            placed: Vec::new(),
+            before: BTreeMap::new(),
+            failed: HashMap::new(),
+            compared: Vec::new(),
+            kept: Vec::new(),
+            too_large: HashSet::new(),
+            is_cut_short: false,
+        }
+    }
+
+    /// Ends: what was placed, what is kept for whom, and whether everyone was asked. All room is as before.
+    pub fn end(self) -> (Vec<Placed>, Vec<(JobId, Slot)>, bool) {
+        for (slot, (room, is_open)) in self.before {
+            self.fleet.set(slot, room, is_open);
+        }
+        let kept = self.kept.into_iter().map(|kept| (kept.job, kept.slot)).collect();
+        (self.placed, kept, !self.is_cut_short)
+    }
+
+    /// Places jobs of a level.
+    pub fn place_level(&mut self, level: &Level, share: &impl Fn(&Namespace) -> u64, whole: &Amounts) {
+        let with_unrepeatable = self.moment.with_unrepeatable;
+        let is_wanted = move |kind: Kind| kind.may_repeat || with_unrepeatable;
+        self.place_aged(Line::new(level, self.aged_ms, is_wanted, share), whole);
+        let mut line = Line::new(level, u64::MAX, is_wanted, share);
+        let rest = self.place_admitted(&mut line, whole);
+        self.place_in_order(&mut line, rest, whole);
+    }
+
+    fn is_full(&mut self) -> bool {
+        let is_full = self.placed.len() >= self.moment.limit;
+        self.is_cut_short |= is_full;
+        is_full
+    }
+
+    fn is_aged(&self, next: &Next<'_>) -> bool {
+        next.age.0 <= self.aged_ms && next.waiter.ready_time_ms <= self.aged_ms
+    }
+
+    fn place_aged(&mut self, mut line: Line<'_>, whole: &Amounts) {
+        loop {
+            let may_keep = self.may_keep();
+            let is_given_up =
+                |kind: Kind| self.is_hopeless(kind) && (!may_keep || self.too_large.contains(&kind.shape));
+            let Some(next) = line.next(is_given_up) else { return };
+            if !self.is_aged(&next) {
+                continue;
+            }
+            if self.is_full() {
+                return;
+            }
+            if self.place(&next) {
+                line.charge(next.lane, self.share(next.kind, whole));
+            } else if may_keep {
+                self.keep_for(&next);
+            }
+        }
+    }
+
+    /// Admits a prefix whose sum would fit, and places it; gives the first one that was not admitted.
+    fn place_admitted<'b>(&mut self, line: &mut Line<'b>, whole: &Amounts) -> Option<Next<'b>> {
+        let (mut free, mut count) = (self.fleet.free(), 0);
+        let mut admitted: BTreeMap<Hardness, Vec<Next<'b>>> = BTreeMap::new();
+        let rest = loop {
+            let Some(next) = line.next(|kind| self.is_hopeless(kind)) else { break None };
+            if self.is_aged(&next) {
+                continue;
+            }
+            let is_admitted =
+                count < self.moment.window && free.take(self.fleet.shape(next.kind.shape).amounts());
+            if !is_admitted {
+                break Some(next);
+            }
+            count += 1;
+            line.charge(next.lane, self.share(next.kind, whole));
+            admitted.entry(self.hardness(next.kind)).or_default().push(next);
+        };
+        for next in admitted.into_values().flatten() {
+            if self.is_full() {
+                return None;
+            }
+            self.place(&next);
+        }
+        rest
+    }
+
+    fn place_in_order<'b>(&mut self, line: &mut Line<'b>, mut rest: Option<Next<'b>>, whole: &Amounts) {
+        loop {
+            let next = rest.take().or_else(|| line.next(|kind| self.is_hopeless(kind)));
+            let Some(next) = next else { return };
+            if self.is_aged(&next) {
+                continue;
+            }
+            if self.is_full() {
+                return;
+            }
+            if self.place(&next) {
+                line.charge(next.lane, self.share(next.kind, whole));
+            }
+        }
+    }
+
+    fn share(&self, kind: Kind, whole: &Amounts) -> u64 {
+        self.fleet.shape(kind.shape).amounts().share_of(whole)
+    }
+
+    fn hardness(&self, kind: Kind) -> Hardness {
+        let shape = self.fleet.shape(kind.shape);
+        let eligible = self.fleet.eligible_gpu_millis(kind.shape);
+        (eligible, Reverse(shape.gpus), Reverse(shape.cpu_millis), Reverse(shape.memory_bytes), kind)
+    }
+
+    fn is_hopeless(&self, kind: Kind) -> bool {
+        self.failed.get(&kind.shape).is_some_and(|timeout| kind.run_timeout_ms >= *timeout)
+    }
+
+    fn place(&mut self, next: &Next<'_>) -> bool {
+        let kind = next.kind;
+        if self.is_hopeless(kind) {
+            return false;
+        }
+        let shape = self.fleet.shape(kind.shape);
+        let asks_more =
+            |(other, timeout): &(Shape, u64)| kind.run_timeout_ms >= *timeout && shape.is_at_least(other);
+        let found = if self.compared.iter().any(asks_more) {
+            None
+        } else {
+            self.choose(next).or_else(|| self.choose_kept(kind))
+        };
+        let Some((slot, take)) = found else {
+            self.fail(kind);
+            return false;
+        };
+        self.put(kind.shape, slot, &take);
+        self.placed.push(Placed { job: next.age.1.clone(), slot, take });
+        true
+    }
+
+    fn fail(&mut self, kind: Kind) {
+        self.failed.insert(kind.shape, kind.run_timeout_ms);
+        if self.compared.len() < MOST_COMPARED {
+            self.compared.push((self.fleet.shape(kind.shape).clone(), kind.run_timeout_ms));
+        }
+    }
+
+    fn choose(&mut self, next: &Next<'_>) -> Option<(Slot, Take)> {
+        let shape = next.kind.shape;
+        let avoided = next.waiter.avoid.as_ref().and_then(|id| self.slots.get(id)).copied();
+        let Some(avoided) = avoided.filter(|slot| self.fleet.is_open(*slot)) else {
+            return self.fleet.choose(shape);
+        };
+        let room = self.fleet.room(avoided).clone();
+        self.fleet.set(avoided, room.clone(), false);
+        let other = self.fleet.choose(shape);
+        self.fleet.set(avoided, room, true);
+        other.or_else(|| self.fleet.choose(shape))
+    }
+
+    /// Room on an executor that is kept for another, which it will have left by the time that one can start, or
+    /// beside which it can stay.
+    fn choose_kept(&mut self, kind: Kind) -> Option<(Slot, Take)> {
+        let shape = self.fleet.shape(kind.shape);
+        let ends_ms = self.moment.now_ms.saturating_add(kind.run_timeout_ms);
+        for kept in &mut self.kept {
+            let room = self.fleet.room(kept.slot);
+            if room.holds(shape) && kept.lets_in(shape, ends_ms) {
+                return Some((kept.slot, room.take(shape)));
+            }
+        }
+        None
+    }
+
+    fn put(&mut self, shape: ShapeId, slot: Slot, take: &Take) {
+        let (room, is_open) = (self.fleet.room(slot).clone(), self.fleet.is_open(slot));
+        let left = room.less(self.fleet.shape(shape), take);
+        self.before.entry(slot).or_insert((room, is_open));
+        self.fleet.set(slot, left, is_open);
+    }
+
+    /// Executors are kept for a few at a time: the more are kept, the more stands idle.
+    fn may_keep(&self) -> bool {
+        self.kept.len() < (self.executors.len() / KEPT_OF).clamp(1, MOST_KEPT)
+    }
+
+    fn keep_for(&mut self, next: &Next<'_>) {
+        let shape = self.fleet.shape(next.kind.shape);
+        let is_kept = |slot: Slot| self.kept.iter().any(|kept| kept.slot == slot);
+        let Some(kept) =
+            best_to_keep(self.fleet, self.executors, (&next.age.1, shape), is_kept, self.kept.is_empty())
+        else {
+            self.too_large.insert(next.kind.shape);
+            return;
+        };
+        let slot = kept.slot;
+        self.kept.push(kept);
+        let (room, is_open) = (self.fleet.room(slot).clone(), self.fleet.is_open(slot));
+        self.before.entry(slot).or_insert((room.clone(), is_open));
+        self.fleet.set(slot, room, false);
+    }
+}

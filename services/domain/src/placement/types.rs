@@ -1,0 +1,106 @@
+//! What placement is told, and what it answers.
+
+use super::worth::Policy;
+use crate::ids::{ExecutorId, JobId, Namespace};
+use crate::resources::{Capacity, Demand, Reserved};
+
+/// What placement needs to know of an executor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The executor.
+    pub id: ExecutorId,
+    /// False for one that must not get new jobs; it still counts as large enough for a job.
+    pub takes_jobs: bool,
+    /// What it has in all.
+    pub capacity: Capacity,
+    /// What is reserved on it.
+    pub reserved: Reserved,
+}
+
+/// What placement needs to know of a job that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The job.
+    pub job: JobId,
+    /// What it asks for.
+    pub demand: Demand,
+    /// An executor to be used only if no other will do.
+    pub avoid: Option<ExecutorId>,
+    /// The higher the sooner.
+    pub priority: u8,
+    /// Whose it is; namespaces share the cluster fairly.
+    pub namespace: Namespace,
+    /// When it was submitted.
+    pub create_time_ms: u64,
+    /// Since when it is ready.
+    pub ready_time_ms: u64,
+    /// How long it may run at most.
+    pub run_timeout_ms: Option<u64>,
+    /// False for a job that must not start while the store may have forgotten that it did.
+    pub may_repeat: bool,
+}
+
+/// What placement needs to know of a job that has an executor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// The job.
+    pub job: JobId,
+    /// Where it is.
+    pub executor: ExecutorId,
+    /// What it asked for.
+    pub demand: Demand,
+    /// The devices that it has.
+    pub gpu_device_ids: Vec<String>,
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// When it ends at the latest, as far as that is known.
+    pub ends_ms: Option<u64>,
+}
+
+/// Where a job goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The executor.
+    pub executor: ExecutorId,
+    /// The devices, as many as the job asked for.
+    pub gpu_device_ids: Vec<String>,
+}
+
+/// How jobs are placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// How executors are chosen.
+    pub policy: Policy,
+    /// How long a job waits before an executor is kept for it.
+    pub age_limit_ms: u64,
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self { policy: Policy::Auto, age_limit_ms: 300_000 }
+    }
+}
+
+/// When and how far a round goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Now.
+    pub now_ms: u64,
+    /// It ends with so many jobs placed.
+    pub limit: usize,
+    /// So many at most are put in order at once, the hardest first.
+    pub window: usize,
+    /// False where jobs that must not start twice are passed over.
+    pub with_unrepeatable: bool,
+}
+
+/// What a round decides.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Jobs and where they go, in the order in which they were placed.
+    pub placed: Vec<(JobId, Choice)>,
+    /// True where every job was offered to every executor: whatever is not placed fits nowhere now.
+    pub is_complete: bool,
+    /// Executors that are kept for jobs that have waited for too long.
+    pub reserved: Vec<(JobId, ExecutorId)>,
+}
