@@ -41,7 +41,9 @@ fn may_end_so(job: &Job) -> bool {
         return false;
     }
     match job.end_reason {
-        Some(EndReason::QueueTimeout) => job.queue_timeout_ms.is_some(),
+        Some(EndReason::QueueTimeout) => job.queue_timeout_ms.is_some_and(|limit_ms| {
+            job.end_time_ms.is_none_or(|end_ms| end_ms >= job.create_time_ms.saturating_add(limit_ms))
+        }),
         Some(EndReason::ExecutorLost | EndReason::ExecutorFault | EndReason::ImagePullFailed) => {
             job.on_lost == OnLost::Fail || job.infrastructure_retries >= MAX_INFRASTRUCTURE_RETRIES
         }

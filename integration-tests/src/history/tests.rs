@@ -505,6 +505,8 @@ fn a_job_ends_as_its_command_does_unless_it_was_given_up() {
     breaks(&with(&failed(EndReason::QueueTimeout)), Invariant::Outcome);
     let limited = Job { queue_timeout_ms: Some(1), ..failed(EndReason::QueueTimeout) };
     assert_eq!(judge(&with(&limited)), []);
+    let too_early = Job { end_time_ms: Some(limited.create_time_ms), ..limited };
+    breaks(&with(&too_early), Invariant::Outcome);
     let at_most_once = Job { on_lost: OnLost::Fail, ..failed(EndReason::ExecutorLost) };
     assert_eq!(judge(&with(&at_most_once)), []);
     let aborted =

@@ -127,6 +127,8 @@ pub(super) struct JobLine {
     #[serde(default)]
     pub queue_timeout_ms: Option<u64>,
     #[serde(default)]
+    pub create_time_ms: u64,
+    #[serde(default)]
     pub due_time_ms: Option<u64>,
     #[serde(default)]
     pub end_time_ms: Option<u64>,

@@ -175,7 +175,7 @@ fn job_of(line: JobLine, revision: u64) -> Result<Job, String> {
         stop_unconfirmed: line.stop_unconfirmed,
         abort_requested: line.abort_requested,
         revision,
-        ..Job::new(JobId::trusted(line.id), String::new(), &spec, 0)
+        ..Job::new(JobId::trusted(line.id), String::new(), &spec, line.create_time_ms)
     })
 }
 

@@ -102,6 +102,7 @@ fn job(job: &Job) -> JobLine {
         cpu_millis: job.demand.cpu_millis,
         memory_bytes: job.demand.memory_bytes,
         queue_timeout_ms: job.queue_timeout_ms,
+        create_time_ms: job.create_time_ms,
         due_time_ms: job.due_time_ms,
         end_time_ms: job.end_time_ms,
         exit_code: job.exit_code,
