@@ -19,6 +19,8 @@ pub enum Policy {
 /// Differences in thousandths of a device that are taken for noise, by the number of devices asked for: none,
 /// one, several.
 const BINS_MILLIS: [i128; 3] = [200, 300, 1_000];
+/// The same where only shapes that ask for several devices are looked at, to tell apart what is equal in sum.
+const LARGE_BIN_MILLIS: i128 = 10;
 /// The price of a device is at most this, in thousandths.
 const HIGHEST_PRICE_MILLIS: u128 = 1_500;
 /// A price counts so many times as much as a fragment.
@@ -78,12 +80,13 @@ impl Scale {
 pub struct Worth {
     policy: Policy,
     scale: Scale,
-    /// The shapes of the mix, and how many each stands for.
-    typical: Vec<(Shape, u64)>,
+    /// How many jobs the mix stands for.
     weight: u64,
     /// By model, thousandths.
     prices: Vec<i128>,
-    tables: Vec<Option<Table>>,
+    /// For all shapes of the mix, and for those that ask for several devices.
+    all: Loss,
+    large: Loss,
 }
 
 impl Worth {
@@ -94,28 +97,15 @@ impl Worth {
         }
         let weight = typical.iter().map(|(_, weight)| weight).sum::<u64>().max(1);
         let prices = prices(&typical, capacity);
-        let models = 0..ModelId::try_from(capacity.len()).unwrap_or(ModelId::MAX);
-        let tables = models.map(|model| Table::new(&typical, weight, model)).collect();
-        Self { policy, scale, typical, weight, prices, tables }
+        let large = typical.iter().filter(|(shape, _)| shape.gpus > 1).cloned().collect();
+        let (all, large) = (Loss::new(typical, capacity.len()), Loss::new(large, capacity.len()));
+        Self { policy, scale, weight, prices, all, large }
     }
 
     /// The fragments of free room: over the mix, how many of a shape there are times the thousandths of a device
     /// that it could not use.
     pub fn fragments(&self, room: &Room) -> u64 {
-        match room.lots() {
-            [] => 0,
-            [lot] if lot.free_millis == WHOLE => match self.tables.get(usize::from(lot.model)) {
-                Some(Some(table)) => {
-                    table.useless(lot.count, room.cpu_millis, room.memory_bytes) * room.gpu_millis()
-                }
-                Some(None) | None => self.reckoned(room),
-            },
-            _ => self.reckoned(room),
-        }
-    }
-
-    fn reckoned(&self, room: &Room) -> u64 {
-        self.typical.iter().map(|(shape, weight)| weight * room.lost_to(shape)).sum()
+        self.all.of(room)
     }
 
     /// Scores a job in free room that it fits in, whose fragments are known, and chooses devices.
@@ -141,7 +131,8 @@ impl Worth {
     }
 
     fn gain(&self, shape: &Shape, room: &Room, before: u64, take: &[Lot]) -> Score {
-        let gain = i128::from(before) - i128::from(self.fragments(&room.less(shape, take)));
+        let left = room.less(shape, take);
+        let gain = i128::from(before) - i128::from(self.fragments(&left));
         let price = |lot: &Lot| {
             let price = self.prices.get(usize::from(lot.model)).copied().unwrap_or(0);
             price * i128::from(lot.count) * i128::from(shape.gpu_millis) / i128::from(WHOLE)
@@ -152,7 +143,12 @@ impl Worth {
         let bin = (gain - PRICE_WEIGHT * cost * weight).div_euclid(BINS_MILLIS[class] * weight);
         let tie = match shape.gpus {
             0 if room.lots().is_empty() => EMPTY_HANDED - self.scale.left_over(room, shape),
-            0 | 1 => 0,
+            0 => 0,
+            // What is noise in sum may be all the room that a large job has.
+            1 => {
+                let lost = i128::from(self.large.of(&left)) - i128::from(self.large.of(room));
+                i64::try_from(-lost.div_euclid(LARGE_BIN_MILLIS * weight)).unwrap_or(i64::MIN)
+            }
             _ => -self.scale.left_over(room, shape),
         };
         Score { bin: i64::try_from(bin).unwrap_or(i64::MIN), tie }
@@ -182,6 +178,40 @@ fn prices(typical: &[(Shape, u64)], capacity: &[u64]) -> Vec<i128> {
     by_name.into_iter().map(price).collect()
 }
 
+/// What free devices are of no use to some shapes.
+#[derive(Debug, Clone, Default)]
+struct Loss {
+    /// The shapes, and how many each stands for.
+    typical: Vec<(Shape, u64)>,
+    /// By model.
+    tables: Vec<Option<Table>>,
+}
+
+impl Loss {
+    fn new(typical: Vec<(Shape, u64)>, models: usize) -> Self {
+        let models = 0..ModelId::try_from(models).unwrap_or(ModelId::MAX);
+        let tables = models.map(|model| Table::new(&typical, model)).collect();
+        Self { typical, tables }
+    }
+
+    /// How many there are of a shape times the thousandths of a device that it could not use, over all.
+    fn of(&self, room: &Room) -> u64 {
+        let table = match room.lots() {
+            [] => return 0,
+            [lot] if lot.free_millis == WHOLE => self.tables.get(usize::from(lot.model)).zip(Some(lot.count)),
+            _ => None,
+        };
+        match table {
+            Some((Some(table), count)) => {
+                table.useless(count, room.cpu_millis, room.memory_bytes) * room.gpu_millis()
+            }
+            Some((None, _)) | None => {
+                self.typical.iter().map(|(shape, weight)| weight * room.lost_to(shape)).sum()
+            }
+        }
+    }
+}
+
 /// For whole devices of one model: what weight of shapes could not use them, by how many they are and by the
 /// CPU and memory beside them.
 #[derive(Debug, Clone)]
@@ -195,7 +225,8 @@ struct Table {
 }
 
 impl Table {
-    fn new(typical: &[(Shape, u64)], weight: u64, model: ModelId) -> Option<Self> {
+    fn new(typical: &[(Shape, u64)], model: ModelId) -> Option<Self> {
+        let weight = typical.iter().map(|(_, weight)| weight).sum();
         let accepted = || typical.iter().filter(|(shape, _)| shape.gpus > 0 && shape.models.accept(model));
         let gpus = steps(accepted().map(|(shape, _)| shape.gpus));
         let cpu_millis = steps(accepted().map(|(shape, _)| shape.cpu_millis));
