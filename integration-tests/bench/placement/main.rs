@@ -5,8 +5,10 @@ mod arrivals;
 mod cluster;
 mod dynamic;
 mod options;
+mod plot;
 mod policies;
 mod report;
+mod rounds;
 #[cfg(test)]
 mod runs_tests;
 mod trace;
@@ -30,6 +32,7 @@ use crate::dynamic::dynamic;
 use crate::options::{Failure, Mode, Wanted};
 use crate::policies::Kind;
 use crate::report::Row;
+use crate::rounds::{Timed, peak_memory_mib, rounds};
 use crate::trace::{Fleet, read_fleet, read_trace};
 use crate::waiting::OneByOne;
 use crate::whole::Whole;
@@ -62,6 +65,12 @@ fn measure(began: Instant) -> Result<(), Failure> {
     let fleet = read_fleet(&wanted.nodes)?;
     let read = |file: &std::path::PathBuf| Workload::of(&read_trace(file, &fleet)?, wanted.variant);
     let workloads: Vec<Workload> = wanted.pods.iter().map(read).collect::<Result<_, _>>()?;
+    if let (Mode::Rounds, Some(workload)) = (wanted.mode, workloads.first()) {
+        let timed = rounds(&in_order(&fleet, wanted.is_shuffled, wanted.seeds.0), workload, wanted.seeds.0);
+        let rows = timed.iter().map(Timed::json).collect();
+        close(began, &wanted, rows);
+        return Ok(());
+    }
     let mut runs = Vec::new();
     for workload in &workloads {
         for policy in &wanted.policies {
@@ -71,13 +80,19 @@ fn measure(began: Instant) -> Result<(), Failure> {
     }
     let rows = run_all(&runs, &fleet, &wanted)?;
     report::print(&rows, &wanted);
-    let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+    if let Some(file) = &wanted.plot {
+        plot::draw(&rows, file)?;
+    }
+    close(began, &wanted, rows.iter().map(Row::json).collect());
+    Ok(())
+}
+
+fn close(began: Instant, wanted: &Wanted, rows: Vec<Value>) {
     let closing = json!({
         "recipe": "bench", "ok": true, "seed": wanted.seeds.0, "seconds": began.elapsed().as_secs(),
-        "conditions": report::conditions(&wanted), "rows": rows,
+        "conditions": report::conditions(wanted), "peakMemoryMib": peak_memory_mib(), "rows": rows,
     });
     println!("{closing}");
-    Ok(())
 }
 
 /// Runs on as many threads as there are cores; the rows stand in the order of the runs.
@@ -142,6 +157,8 @@ fn rows_of(run: &Run<'_>, fleet: &Fleet, wanted: &Wanted) -> Result<Vec<Row>, Fa
             }
             rows
         }
+        // Measured apart: nothing is decided.
+        Mode::Rounds => Vec::new(),
         Mode::Dynamic(load) => {
             let all = empty.gpu_millis();
             let (placed, waits) = match kind.own_queue() {

@@ -54,6 +54,8 @@ pub enum Mode {
     Batch,
     /// They come and go, and wait for room; this share of the GPUs is asked for on average.
     Dynamic(f64),
+    /// Not what is decided, but how long it takes.
+    Rounds,
 }
 
 /// What is asked for.
@@ -73,6 +75,8 @@ pub struct Wanted {
     pub is_shuffled: bool,
     /// How they come.
     pub mode: Mode,
+    /// Where a plot goes.
+    pub plot: Option<PathBuf>,
 }
 
 /// What can be asked for.
@@ -81,7 +85,7 @@ pub fn usage() -> String {
     format!(
         "usage: ./run bench placement [--nodes FILE] [--pods FILE|NAME...] [--seeds A-B]\n  \
          [--policy POLICY|all] [--variant noshare|frac] [--order file|shuffled]\n  \
-         [--mode online|batch|dynamic] [--load L]\npolicies: {}, all",
+         [--mode online|batch|dynamic|rounds] [--load L] [--plot FILE.svg]\npolicies: {}, all",
         names.join(", ")
     )
 }
@@ -99,6 +103,7 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
         variant: Variant::Noshare,
         is_shuffled: false,
         mode: Mode::Online,
+        plot: None,
     };
     let (mut arguments, mut load) = (arguments.peekable(), None);
     while let Some(option) = arguments.next() {
@@ -124,6 +129,8 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
             ("--mode", "online") => wanted.mode = Mode::Online,
             ("--mode", "batch") => wanted.mode = Mode::Batch,
             ("--mode", "dynamic") => wanted.mode = Mode::Dynamic(0.85),
+            ("--mode", "rounds") => wanted.mode = Mode::Rounds,
+            ("--plot", file) => wanted.plot = Some(from_caller(file)),
             ("--load", text) => load = Some(parse_load(text).ok_or_else(unknown)?),
             ("--variant" | "--order" | "--mode", _) => return Err(unknown()),
             _ => return Err(refused(&option, "is not known")),
@@ -131,7 +138,9 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
     }
     match (wanted.mode, load) {
         (Mode::Dynamic(_), Some(load)) => wanted.mode = Mode::Dynamic(load),
-        (Mode::Online | Mode::Batch, Some(_)) => return Err(refused("--load", "is for --mode dynamic")),
+        (Mode::Online | Mode::Batch | Mode::Rounds, Some(_)) => {
+            return Err(refused("--load", "is for --mode dynamic"));
+        }
         (_, None) => {}
     }
     Ok(wanted)

@@ -75,6 +75,7 @@ pub fn conditions(wanted: &Wanted) -> String {
         Mode::Online => "online".to_owned(),
         Mode::Batch => "batch".to_owned(),
         Mode::Dynamic(load) => format!("dynamic at load {load}"),
+        Mode::Rounds => "rounds on one thread".to_owned(),
     };
     let order = if wanted.is_shuffled { "shuffled" } else { "file" };
     format!("{variant}, nodes in {order} order, {mode}, seeds {}-{}", wanted.seeds.0, wanted.seeds.1)

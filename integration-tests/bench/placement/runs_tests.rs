@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
-use crate::arrivals::{MARKS_PCT, batch, in_order, online};
+use crate::arrivals::{MARKS_PCT, Placed, batch, in_order, online};
 use crate::cluster::{ANY_MODEL, Cluster, MAX_GPUS, Node, Room, Shape, WHOLE};
-use crate::dynamic::dynamic;
+use crate::dynamic::{Waits, dynamic};
 use crate::options::{self, Failure, Mode, Variant, Wanted};
+use crate::plot;
 use crate::policies::Kind;
-use crate::report::mean_and_sd;
+use crate::report::{Row, mean_and_sd};
 use crate::trace::{Trace, read_fleet, read_trace};
 use crate::waiting::OneByOne;
 use crate::whole::Whole;
@@ -190,4 +191,32 @@ fn deviations_are_those_of_a_sample() {
     assert_eq!(mean_and_sd([1.0, 3.0].into_iter()), Some((2.0, 2.0_f64.sqrt())));
     assert_eq!(mean_and_sd([5.0].into_iter()), Some((5.0, 0.0)));
     assert_eq!(mean_and_sd(std::iter::empty()), None);
+}
+
+#[test]
+fn every_policy_has_its_bar() {
+    let row = |policy, allocated_pct, waits| Row {
+        policy,
+        trace: "small".to_owned(),
+        seed: 0,
+        arrived_pct: 100.0,
+        placed: Placed { allocated_pct, ..Placed::default() },
+        waits,
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("plot.svg");
+    let drawn = |rows: &[Row]| {
+        plot::draw(rows, &file).expect("it is drawn");
+        std::fs::read_to_string(&file).expect("a file")
+    };
+    let bars = drawn(&[row(Kind::Fgd, 91.5, None), row(Kind::Fgd, 92.5, None), row(Kind::Ours, 99.0, None)]);
+    assert!(bars.starts_with("<svg") && bars.contains("small: GPUs allocated at 100 % arrived"), "{bars}");
+    assert!(bars.contains("92.00 ± 0.71") && bars.contains("99.00 ± 0.00") && !bars.contains("nomad2"));
+    let waits = Some(Waits { mean_s: 90.0, p99_s: 0.0, eight_gpu_s: Some(600.0) });
+    let bars = drawn(&[row(Kind::Ours, 91.5, waits)]);
+    assert!(bars.contains("1.50 ±") && bars.contains("10.00 ±"), "{bars}");
+    assert!(
+        plot::draw(&[], &folder.path().join("none").join("plot.svg")).is_err(),
+        "there is no such folder"
+    );
 }

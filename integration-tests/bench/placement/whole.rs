@@ -38,7 +38,7 @@ impl<'a> Whole<'a> {
     pub fn new(cluster: &'a mut Cluster, workload: &'a Workload, is_told: bool) -> Self {
         let mut board = Board::new(Placement::default());
         for (index, node) in cluster.nodes.iter().enumerate() {
-            board.put_executor(&executor(index), &capacity(node), true);
+            board.put_executor(&executor(index), &capacity(node, index), true);
         }
         for pod in workload.pods.iter().filter(|_| is_told) {
             board.count_arrivals(&demand(&workload.shapes[*pod]), 1);
@@ -80,7 +80,7 @@ impl<'a> Whole<'a> {
         let (pod, shape, request) = self.waiting.remove(job)?;
         self.board.withdraw(&request);
         let node: usize = choice.executor.as_str().parse().ok()?;
-        let bits = choice.gpu_device_ids.iter().filter_map(|id| id.parse::<u32>().ok());
+        let bits = choice.gpu_device_ids.iter().filter_map(|id| id.rsplit('-').next()?.parse::<u32>().ok());
         let devices = bits.fold(0, |devices, bit| devices | 1 << bit);
         let holding = Holding {
             job: request.job,
@@ -111,13 +111,15 @@ impl Waiting for Whole<'_> {
     }
 }
 
-fn executor(index: usize) -> ExecutorId {
+/// The name of a node.
+pub fn executor(index: usize) -> ExecutorId {
     ExecutorId::trusted(format!("{index:06}"))
 }
 
-fn capacity(node: &Node) -> Capacity {
+/// What a node has; its devices are named after `prefix`.
+pub fn capacity(node: &Node, prefix: usize) -> Capacity {
     let gpus = (0..node.capacity.gpus_with(1)).map(|gpu| GpuDevice {
-        id: format!("{gpu:02}"),
+        id: format!("{prefix:06}-{gpu:02}"),
         model: model(node.model.trailing_zeros()),
         emulated: false,
     });
@@ -128,7 +130,8 @@ fn capacity(node: &Node) -> Capacity {
     }
 }
 
-fn demand(shape: &Shape) -> Demand {
+/// What a pod asks for.
+pub fn demand(shape: &Shape) -> Demand {
     let named = (0..32).filter(|bit| shape.models != ANY_MODEL && shape.models >> bit & 1 == 1);
     Demand {
         cpu_millis: shape.cpu_millis,

@@ -39,16 +39,16 @@ impl Kept {
     }
 }
 
-/// Chooses an executor to keep for a shape that fits nowhere now: the one that lacks least, the lowest of equal
-/// ones. None where it would fit on none that takes jobs, even if that were empty.
+/// Chooses an executor to keep for a shape that fits nowhere now: of those that are open, which one that is kept is
+/// not, the one that lacks least, the lowest of equal ones. None where it would fit on none of them, even if that were
+/// empty, and, but for the first, where all lack too much.
 pub fn best_to_keep(
     fleet: &Fleet,
     executors: &[Executor],
     (job, shape): (&JobId, &Shape),
-    is_kept: impl Fn(Slot) -> bool,
     is_first: bool,
 ) -> Option<Kept> {
-    let open = (0..executors.len()).filter(|slot| fleet.is_open(*slot) && !is_kept(*slot));
+    let open = (0..executors.len()).filter(|slot| fleet.is_open(*slot));
     let large = open.filter(|slot| executors[*slot].whole.holds(shape));
     let best = large.map(|slot| (lacks(fleet.room(slot), shape), executors[slot].rank, slot)).min()?;
     let ((lack, _), _, slot) = best;

@@ -47,8 +47,8 @@ pub struct Round<'a> {
     failed: HashMap<ShapeId, u64>,
     compared: Vec<(Shape, u64)>,
     kept: Vec<Kept>,
-    /// Shapes that fit on no executor that could be kept.
-    too_large: HashSet<ShapeId>,
+    /// Shapes that no further executor is kept for.
+    given_up: HashSet<ShapeId>,
     is_cut_short: bool,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Round<'a> {
             failed: HashMap::new(),
             compared: Vec::new(),
             kept: Vec::new(),
-            too_large: HashSet::new(),
+            given_up: HashSet::new(),
             is_cut_short: false,
         }
     }
@@ -113,7 +113,7 @@ impl<'a> Round<'a> {
         loop {
             let may_keep = self.may_keep();
             let is_given_up =
-                |kind: Kind| self.is_hopeless(kind) && (!may_keep || self.too_large.contains(&kind.shape));
+                |kind: Kind| self.is_hopeless(kind) && (!may_keep || self.given_up.contains(&kind.shape));
             let Some(next) = line.next(is_given_up) else { return };
             if !self.is_aged(&next) {
                 continue;
@@ -256,11 +256,9 @@ impl<'a> Round<'a> {
 
     fn keep_for(&mut self, next: &Next<'_>) {
         let shape = self.fleet.shape(next.kind.shape);
-        let is_kept = |slot: Slot| self.kept.iter().any(|kept| kept.slot == slot);
-        let Some(kept) =
-            best_to_keep(self.fleet, self.executors, (&next.age.1, shape), is_kept, self.kept.is_empty())
+        let Some(kept) = best_to_keep(self.fleet, self.executors, (&next.age.1, shape), self.kept.is_empty())
         else {
-            self.too_large.insert(next.kind.shape);
+            self.given_up.insert(next.kind.shape);
             return;
         };
         let slot = kept.slot;
