@@ -60,7 +60,7 @@ fn panels(rows: &[Row]) -> Vec<Panel> {
         let bars: Vec<(&str, f64, f64)> = bars.collect();
         let lowest = bars.iter().map(|(_, mean, sd)| mean - sd).fold(f64::INFINITY, f64::min);
         let least = if is_dynamic { 0.0 } else { (lowest / 10.0).floor() * 10.0 };
-        Panel { title: format!("{trace}: {title}"), least, bars }
+        Panel { title: format!("{trace}: {title} (bars begin at {least})"), least, bars }
     };
     let minutes = |seconds: Option<f64>| seconds.map(|seconds| seconds / 60.0);
     let each = traces.into_iter().flat_map(|trace| {

@@ -34,6 +34,8 @@ pub struct Image {
     executors: BTreeMap<ExecutorId, Arc<Executor>>,
     /// The same as placement sees it.
     board: Board,
+    /// Executors that the newest round kept for jobs that have waited for too long.
+    kept: BTreeSet<ExecutorId>,
 }
 
 impl Default for Image {
@@ -97,6 +99,7 @@ impl Image {
             assigned: BTreeMap::new(),
             executors: BTreeMap::new(),
             board: Board::new(placement),
+            kept: BTreeSet::new(),
         }
     }
 
@@ -255,7 +258,14 @@ impl Image {
 
     /// Decides where ready jobs go now.
     pub fn plan(&mut self, moment: &Moment) -> Plan {
-        self.board.plan(moment)
+        let plan = self.board.plan(moment);
+        self.kept = plan.reserved.iter().map(|(_, executor)| executor.clone()).collect();
+        plan
+    }
+
+    /// Says whether the newest round of this replica kept an executor for a job that has waited for too long.
+    pub fn is_kept(&self, executor: &ExecutorId) -> bool {
+        self.kept.contains(executor)
     }
 
     /// Lists held-back jobs whose time has come.

@@ -117,6 +117,10 @@ fn why_pending(
         return (Code::Quarantine, message, ahead + 1, Vec::new());
     }
     let nodes = image.nodes();
+    let has_room = |is_meant: &dyn Fn(&Node) -> bool| {
+        let mut free = nodes.values().filter(|node| node.takes_jobs && is_meant(node));
+        free.any(|node| job.demand.fits(&node.capacity, &node.reserved))
+    };
     let (code, message) = match explain(&job.demand, nodes.values()) {
         Obstacle::NoExecutors if image.has_executors() => {
             (Code::NoExecutors, "Every executor is lost. See: berth executors.".to_owned())
@@ -126,12 +130,12 @@ fn why_pending(
             (Code::NoExecutors, message.to_owned())
         }
         Obstacle::TooLarge(why) => (Code::TooLarge, format!("{why} {}", too_large_ends(job))),
-        Obstacle::Busy { .. }
-            if nodes
-                .values()
-                .any(|node| node.takes_jobs && job.demand.fits(&node.capacity, &node.reserved)) =>
-        {
+        Obstacle::Busy { .. } if has_room(&|node| !image.is_kept(&node.id)) => {
             (Code::Queued, format!("Is being placed; {}.", jobs_ahead(ahead)))
+        }
+        Obstacle::Busy { .. } if has_room(&|_| true) => {
+            let message = "Where there is room, it is kept for jobs that have waited longer";
+            (Code::Reserved, format!("{message}; {}.", jobs_ahead(ahead)))
         }
         Obstacle::Busy { fitting, out_of_service } => (Code::Busy, busy(fitting, out_of_service, ahead)),
     };

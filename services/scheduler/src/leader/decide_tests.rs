@@ -98,6 +98,29 @@ fn a_full_call_times_nobody_out_before_all_have_been_offered() {
 }
 
 #[test]
+fn an_executor_is_kept_for_a_job_that_has_waited_for_too_long() {
+    let mut image = Image::default();
+    image.put_executor(&executor(4_000, 0));
+    let running = Job {
+        state: JobState::Running,
+        executor: Some(ExecutorId::trusted("e")),
+        attempt: 1,
+        ..job("running", 1_000, OnLost::Retry)
+    };
+    image.put_job(&running);
+    image.put_job(&Job { queue_timeout_ms: None, ..job("large", 4_000, OnLost::Retry) });
+    let now_ms = 401 * SECOND;
+    let small = Job { create_time_ms: now_ms, ready_time_ms: now_ms, ..job("small", 1_000, OnLost::Retry) };
+    image.put_job(&small);
+    let e = ExecutorId::trusted("e");
+    assert_eq!(states(&decide(&mut image, &at(now_ms, &[]))), []);
+    assert!(image.is_kept(&e));
+    image.put_job(&Job { state: JobState::Succeeded, revision: 2, ..running });
+    assert_eq!(states(&decide(&mut image, &at(now_ms, &[]))), [("large".to_owned(), JobState::Assigned)]);
+    assert!(!image.is_kept(&e));
+}
+
+#[test]
 fn in_quarantine_only_jobs_that_may_run_twice_start_and_the_others_do_not_time_out() {
     let mut image = Image::default();
     // The executor registered before the store's generation began.
