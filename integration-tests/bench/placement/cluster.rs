@@ -1,6 +1,8 @@
 //! The cluster that policies are measured on: nodes with CPU, memory and GPUs of one model each, and what is
 //! free on them. It knows no policy and no trace.
 
+/// Bytes in a MiB.
+pub const MIB: u64 = 1 << 20;
 /// Thousandths of a GPU in a whole one.
 pub const WHOLE: u16 = 1_000;
 /// So many GPUs at most has a node.

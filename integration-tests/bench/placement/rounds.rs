@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use berth_domain::ids::{ExecutorId, JobId, Namespace};
+use berth_domain::ids::JobId;
 use berth_domain::placement::{Board, Choice, Holding, Moment, Placement, Request};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::whole::{capacity, demand, executor};
+use crate::whole::{capacity, executor, holding, request};
 use crate::workload::Workload;
 
 /// Jobs and nodes of each measurement.
@@ -126,15 +126,8 @@ fn fragment(board: &mut Board, workload: &Workload, nodes: usize, rng: &mut StdR
     let placed: Vec<(JobId, Choice)> = board.plan(&MOMENT).placed;
     let find = |id: &JobId| requests.binary_search_by(|request| request.job.cmp(id)).ok();
     let held = placed.into_iter().filter_map(|(job, choice)| {
-        let request = &requests[find(&job)?];
-        Some(Holding {
-            job,
-            executor: choice.executor,
-            demand: request.demand.clone(),
-            gpu_device_ids: choice.gpu_device_ids,
-            namespace: request.namespace.clone(),
-            ends_ms: None,
-        })
+        let request = requests[find(&job)?].clone();
+        Some(holding(request, choice))
     });
     let mut held: Vec<Holding> = held.collect();
     requests.iter().for_each(|request| board.withdraw(request));
@@ -147,17 +140,7 @@ fn fragment(board: &mut Board, workload: &Workload, nodes: usize, rng: &mut StdR
 
 fn drawn(workload: &Workload, name: &str, age_ms: u64, rng: &mut StdRng) -> Request {
     let shape = workload.pods[rng.random_range(0..workload.pods.len())];
-    Request {
-        job: JobId::trusted(name),
-        demand: demand(&workload.shapes[shape]),
-        avoid: None::<ExecutorId>,
-        priority: 50,
-        namespace: Namespace::trusted("default"),
-        create_time_ms: NOW_MS - 200_000 + age_ms / 1_000,
-        ready_time_ms: NOW_MS - 200_000 + age_ms / 1_000,
-        run_timeout_ms: None,
-        may_repeat: true,
-    }
+    request(name, &workload.shapes[shape], NOW_MS - 200_000 + age_ms / 1_000)
 }
 
 fn millis(duration: Duration) -> f64 {

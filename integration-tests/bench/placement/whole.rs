@@ -7,12 +7,10 @@ use berth_domain::ids::{ExecutorId, JobId, Namespace};
 use berth_domain::placement::{Board, Choice, Holding, Moment, Placement, Request};
 use berth_domain::resources::{Capacity, Demand, GpuDevice};
 
-use crate::cluster::{ANY_MODEL, Cluster, Devices, Node, Shape};
+use crate::cluster::{ANY_MODEL, Cluster, Devices, MIB, Node, Shape};
 use crate::waiting::Waiting;
 use crate::workload::Workload;
 
-/// Bytes in a MiB.
-const MIB: u64 = 1 << 20;
 /// The run begins then, so that nobody has waited for too long at its begin.
 const BEGINS_MS: u64 = 3_600_000;
 
@@ -48,17 +46,7 @@ impl<'a> Whole<'a> {
 
     /// Adds a pod that waits.
     pub fn wait(&mut self, pod: usize, shape: usize, now_ms: u64) {
-        let request = Request {
-            job: JobId::trusted(format!("{pod:08}")),
-            demand: demand(&self.workload.shapes[shape]),
-            avoid: None,
-            priority: 50,
-            namespace: Namespace::trusted("default"),
-            create_time_ms: BEGINS_MS + now_ms,
-            ready_time_ms: BEGINS_MS + now_ms,
-            run_timeout_ms: None,
-            may_repeat: true,
-        };
+        let request = request(&format!("{pod:08}"), &self.workload.shapes[shape], BEGINS_MS + now_ms);
         self.board.count_arrivals(&request.demand, 1);
         self.board.push(request.clone());
         self.waiting.insert(request.job.clone(), (pod, shape, request));
@@ -82,14 +70,7 @@ impl<'a> Whole<'a> {
         let node: usize = choice.executor.as_str().parse().ok()?;
         let bits = choice.gpu_device_ids.iter().filter_map(|id| id.rsplit('-').next()?.parse::<u32>().ok());
         let devices = bits.fold(0, |devices, bit| devices | 1 << bit);
-        let holding = Holding {
-            job: request.job,
-            executor: choice.executor,
-            demand: request.demand,
-            gpu_device_ids: choice.gpu_device_ids,
-            namespace: request.namespace,
-            ends_ms: None,
-        };
+        let holding = holding(request, choice);
         self.board.hold(&holding);
         self.cluster.place(node, &self.workload.shapes[shape], devices);
         self.running.insert(pod, Running { shape, node, devices, holding });
@@ -108,6 +89,33 @@ impl Waiting for Whole<'_> {
         self.board.release(&ended.holding);
         self.cluster.remove(ended.node, &self.workload.shapes[ended.shape], ended.devices);
         self.round(now_ms)
+    }
+}
+
+/// A job of a shape that was submitted then.
+pub fn request(name: &str, shape: &Shape, at_ms: u64) -> Request {
+    Request {
+        job: JobId::trusted(name),
+        demand: demand(shape),
+        avoid: None,
+        priority: 50,
+        namespace: Namespace::trusted("default"),
+        create_time_ms: at_ms,
+        ready_time_ms: at_ms,
+        run_timeout_ms: None,
+        may_repeat: true,
+    }
+}
+
+/// The same job once it has a place.
+pub fn holding(request: Request, choice: Choice) -> Holding {
+    Holding {
+        job: request.job,
+        executor: choice.executor,
+        demand: request.demand,
+        gpu_device_ids: choice.gpu_device_ids,
+        namespace: request.namespace,
+        ends_ms: None,
     }
 }
 
@@ -130,8 +138,7 @@ pub fn capacity(node: &Node, prefix: usize) -> Capacity {
     }
 }
 
-/// What a pod asks for.
-pub fn demand(shape: &Shape) -> Demand {
+fn demand(shape: &Shape) -> Demand {
     let named = (0..32).filter(|bit| shape.models != ANY_MODEL && shape.models >> bit & 1 == 1);
     Demand {
         cpu_millis: shape.cpu_millis,

@@ -131,6 +131,8 @@ impl Image {
             Change::JobDeleted(id) => self.remove_job(id),
             Change::Executor(executor) => self.put_executor(executor),
             Change::Leader { epoch, scheduler_id } => {
+                // What is kept is for the leader to say.
+                self.kept.clear();
                 self.epoch = self.epoch.max(*epoch);
                 self.leader = (!scheduler_id.is_empty()).then(|| (*epoch, scheduler_id.clone()));
             }

@@ -6,11 +6,8 @@ use berth_domain::placement::{
 };
 
 use super::choice::{Ask, Policy};
-use crate::cluster::{ANY_MODEL, Cluster, Devices, Node, Room, Shape};
+use crate::cluster::{ANY_MODEL, Cluster, Devices, MIB, Node, Room, Shape};
 use crate::workload::Workload;
-
-/// Bytes in a MiB.
-const MIB: u64 = 1 << 20;
 
 /// The models that a mask has a bit for.
 const MODELS: u16 = 32;

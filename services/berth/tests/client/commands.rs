@@ -125,13 +125,17 @@ async fn logs_are_printed_and_followed() {
         Step::Assign,
         Step::Start,
         Step::Write(Stream::Stdout, "a\n".into()),
-        Step::Sleep(400),
+        Step::Until("logs 1 from 0 follow true"),
         Step::Write(Stream::Stdout, "b\n".into()),
         Step::End(JobState::Succeeded, EndReason::ExitCode, Some(0)),
     ];
-    let address = serve(&Cluster::new(Vec::new(), script)).await;
+    let cluster = Cluster::new(Vec::new(), script);
+    let address = serve(&cluster).await;
+    let mut changes = cluster.changes();
     let id = call(&[address], &["run", "-d", "busybox"]).await.stdout;
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    while cluster.known().logs.is_empty() {
+        changes.changed().await.expect("the cluster is there");
+    }
     let so_far = call(&[address], &["logs", id.trim()]).await;
     assert_eq!((so_far.code, so_far.stdout.as_str()), (0, "a\n"), "{so_far:?}");
     let all = call(&[address], &["logs", "-f", id.trim()]).await;

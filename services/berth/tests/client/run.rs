@@ -1,6 +1,6 @@
 //! `berth run` against a cluster that plays a script: output, exit codes, failover, interrupts.
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::fake::{Cluster, Left, Proxy, Step, berth, call, dead_address, serve};
 use berth_api::v1::log_entry::Stream::{Stderr, Stdout};
@@ -121,20 +121,22 @@ async fn the_death_of_a_scheduler_is_not_seen() {
     let cluster = Cluster::new(Vec::new(), script);
     let address = serve(&cluster).await;
     let (first, second) = (Proxy::to(address).await, Proxy::to(address).await);
-    let call = call_in_background(&[first.address, second.address]);
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    first.cut();
-    let left = call.await.expect("no panic");
-    assert_eq!((left.code, left.stdout.as_str()), (7, "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"), "{left:?}");
+    let mut command = berth(&[first.address, second.address], &["run", "busybox", "count"]);
+    let mut child = command.spawn().expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("is piped")).lines();
+    let mut shown = Vec::new();
+    while let Some(line) = lines.next_line().await.expect("is read") {
+        if line == "2" {
+            first.cut();
+        }
+        shown.push(line);
+    }
+    let left: Left = child.wait_with_output().await.expect("ends").into();
+    assert_eq!((left.code, shown.join(" ").as_str()), (7, "0 1 2 3 4 5 6 7 8 9"), "{left:?}");
     assert!(!left.stderr.contains("error"), "{left:?}");
     let calls = cluster.calls();
     assert!(calls.contains(&"watch resumed".to_owned()), "{calls:?}");
     assert!(calls.iter().any(|call| call.starts_with("logs 1 from ") && call != "logs 1 from 0 follow true"));
-}
-
-fn call_in_background(addresses: &[std::net::SocketAddr]) -> tokio::task::JoinHandle<Left> {
-    let mut command = berth(addresses, &["run", "busybox", "count"]);
-    tokio::spawn(async move { command.output().await.expect("the program starts").into() })
 }
 
 #[tokio::test]
@@ -162,7 +164,7 @@ async fn a_second_ctrl_c_leaves_at_once_and_names_the_job() {
     assert_eq!(lines.next_line().await.expect("is read").as_deref(), Some("ready"));
     let pid = child.id().expect("runs");
     interrupt(pid);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    cluster.asked("abort interrupted by its user").await;
     assert!(child.try_wait().expect("can be asked").is_none(), "the first one only aborts");
     interrupt(pid);
     let left: Left = child.wait_with_output().await.expect("ends").into();

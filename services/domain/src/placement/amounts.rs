@@ -194,11 +194,7 @@ impl Room {
 
     /// Counts the devices that a job could use.
     pub fn usable(&self, shape: &Shape) -> u32 {
-        let usable = self
-            .lots
-            .iter()
-            .filter(|lot| lot.free_millis >= shape.gpu_millis && shape.models.accept(lot.model));
-        usable.map(|lot| lot.count).sum()
+        self.options(shape).map(|lot| lot.count).sum()
     }
 
     /// Says whether a job fits.
@@ -213,11 +209,8 @@ impl Room {
         if shape.gpus == 0 || !self.holds(shape) {
             return self.gpu_millis();
         }
-        let lost = self
-            .lots
-            .iter()
-            .filter(|lot| lot.free_millis < shape.gpu_millis || !shape.models.accept(lot.model));
-        lost.map(|lot| u64::from(lot.free_millis) * u64::from(lot.count)).sum()
+        let used = self.options(shape).map(|lot| u64::from(lot.free_millis) * u64::from(lot.count));
+        self.gpu_millis() - used.sum::<u64>()
     }
 
     /// Chooses devices for a job that fits: of one model where one has enough, that with the fewest free; else

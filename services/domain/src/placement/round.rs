@@ -194,12 +194,11 @@ impl<'a> Round<'a> {
         let shape = self.fleet.shape(kind.shape);
         let asks_more =
             |(other, timeout): &(Shape, u64)| kind.run_timeout_ms >= *timeout && shape.is_at_least(other);
-        let found = if self.compared.iter().any(asks_more) {
-            None
-        } else {
-            self.choose(next).or_else(|| self.choose_kept(kind))
-        };
-        let Some((slot, take)) = found else {
+        if self.compared.iter().any(asks_more) {
+            self.failed.insert(kind.shape, kind.run_timeout_ms);
+            return false;
+        }
+        let Some((slot, take)) = self.choose(next).or_else(|| self.choose_kept(kind)) else {
             self.fail(kind);
             return false;
         };

@@ -23,6 +23,8 @@ pub enum Step {
     Write(Stream, Bytes),
     /// Nothing happens for some milliseconds.
     Sleep(u64),
+    /// Nothing happens before this was asked for.
+    Until(&'static str),
     /// The job ends in this state, for this reason, with this exit code.
     End(JobState, EndReason, Option<i32>),
 }
@@ -46,6 +48,7 @@ pub struct Cluster {
     known: Mutex<Known>,
     script: Vec<Step>,
     changes: watch::Sender<()>,
+    noted: watch::Sender<()>,
     me: Weak<Cluster>,
 }
 
@@ -57,6 +60,7 @@ impl Cluster {
             known: Mutex::new(known),
             script,
             changes: watch::Sender::new(()),
+            noted: watch::Sender::new(()),
             me: me.clone(),
         })
     }
@@ -79,6 +83,15 @@ impl Cluster {
     /// Notes a call.
     pub fn note(&self, call: impl Into<String>) {
         self.known().calls.push(call.into());
+        self.noted.send_replace(());
+    }
+
+    /// Waits until this was asked for.
+    pub async fn asked(&self, call: &str) {
+        let mut noted = self.noted.subscribe();
+        while !self.calls().iter().any(|known| known == call) {
+            noted.changed().await.expect("the cluster is there");
+        }
     }
 
     /// Lists the calls noted.
@@ -129,6 +142,7 @@ impl Cluster {
         for step in self.script.clone() {
             match step {
                 Step::Sleep(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                Step::Until(call) => self.asked(call).await,
                 step => self.change(&id, &step),
             }
         }
@@ -174,7 +188,7 @@ impl Cluster {
                     ..Default::default()
                 });
             }
-            Step::Sleep(_) => {}
+            Step::Sleep(_) | Step::Until(_) => {}
         }
         drop(known);
         self.changes.send_replace(());
