@@ -81,7 +81,11 @@ fn asked(shape: &Shape) -> Asked {
         gpu_millis: shape.gpu_millis,
         cpu_millis: shape.cpu_millis,
         memory_bytes: shape.memory_mib * MIB,
-        models: if shape.models == ANY_MODEL { Models::Any } else { Models::Of(models.collect()) },
+        models: if shape.models == ANY_MODEL {
+            Models::Any
+        } else {
+            Models::Of(models.collect(), Vec::new())
+        },
     }
 }
 

@@ -11,8 +11,8 @@ pub const WHOLE: u16 = 1_000;
 pub enum Models {
     /// Any model.
     Any,
-    /// Any of these.
-    Of(Vec<ModelId>),
+    /// Any of these: those that executors have, by number, and names that none has.
+    Of(Vec<ModelId>, Vec<String>),
 }
 
 impl Models {
@@ -20,7 +20,7 @@ impl Models {
     pub fn accept(&self, model: ModelId) -> bool {
         match self {
             Self::Any => true,
-            Self::Of(models) => models.contains(&model),
+            Self::Of(models, _) => models.contains(&model),
         }
     }
 }
@@ -56,12 +56,8 @@ impl Shape {
     }
 
     /// The same with other numbers for models.
-    pub fn with_models(&self, number: &dyn Fn(ModelId) -> ModelId) -> Self {
-        let models = match &self.models {
-            Models::Any => Models::Any,
-            Models::Of(models) => Models::Of(models.iter().map(|model| number(*model)).collect()),
-        };
-        Self { models, ..self.clone() }
+    pub fn with_models(&self, renumber: &dyn Fn(&Models) -> Models) -> Self {
+        Self { models: renumber(&self.models), ..self.clone() }
     }
 
     /// Says whether every room that holds this one holds the other.
@@ -72,8 +68,8 @@ impl Shape {
             && self.gpu_millis >= other.gpu_millis
             && match (&self.models, &other.models) {
                 (_, Models::Any) => true,
-                (Models::Any, Models::Of(_)) => other.gpus == 0,
-                (Models::Of(own), Models::Of(others)) => own.iter().all(|model| others.contains(model)),
+                (Models::Any, Models::Of(..)) => other.gpus == 0,
+                (Models::Of(own, _), Models::Of(others, _)) => own.iter().all(|model| others.contains(model)),
             }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::amounts::{Amounts, ModelId, Models, Room, Shape, WHOLE};
+use super::executors::{Executor, Running};
 use super::fleet::{Fleet, Rank, Slot};
 use super::queue::{Kind, Queue, Waiter};
 use super::round::{Placed, Round};
@@ -14,6 +15,8 @@ use crate::resources::{Capacity, Demand, GpuDevice, Reserved};
 
 /// The distance between the ranks of neighbours, which leaves room for those that come between.
 const GAP: Rank = 1 << 32;
+/// The first one has room on both sides.
+const FIRST_RANK: Rank = Rank::MAX / 2;
 /// So many shapes and executors may be numbered in vain before all are numbered anew.
 const STALE_NUMBERS: usize = 4_096;
 
@@ -34,32 +37,17 @@ pub struct Board {
     numbered: (usize, usize),
 }
 
-/// An executor.
-#[derive(Debug, Clone)]
-pub struct Executor {
-    /// Its name.
-    pub id: ExecutorId,
-    /// None before it has registered, or once it is lost: jobs may be on it all the same.
-    pub capacity: Option<Capacity>,
-    takes_jobs: bool,
-    /// Where it stands among those that are equally good.
-    pub rank: Rank,
-    /// All that it has.
-    pub whole: Room,
-    reserved: Reserved,
-    /// Its jobs: what they ask for, the models of their devices, when they end at the latest.
-    pub running: BTreeMap<JobId, Running>,
-}
-
-/// A job on an executor.
-#[derive(Debug, Clone)]
-pub struct Running {
-    /// What it asked for.
-    pub shape: Shape,
-    /// The models of its devices.
-    pub models: Vec<ModelId>,
-    /// When it ends at the latest; `u64::MAX` where nobody knows.
-    pub ends_ms: u64,
+/// Models by name: those that have numbers, and the others.
+fn models_of<'a>(names: impl Iterator<Item = &'a String>, numbers: &BTreeMap<String, ModelId>) -> Models {
+    let (mut known, mut others) = (Vec::new(), Vec::new());
+    for name in names {
+        match numbers.get(name) {
+            Some(id) => known.push(*id),
+            None => others.push(name.clone()),
+        }
+    }
+    known.sort_unstable();
+    Models::Of(known, others)
 }
 
 impl Board {
@@ -80,11 +68,13 @@ impl Board {
 
     /// Says what an executor has, and whether it takes jobs.
     pub fn put_executor(&mut self, id: &ExecutorId, capacity: &Capacity, takes_jobs: bool) {
+        self.tidy();
         capacity.gpus.iter().for_each(|gpu| self.know_model(&gpu.model));
         let slot = self.slot(id);
         let executor = &mut self.executors[slot];
         if executor.capacity.as_ref() != Some(capacity) {
             executor.capacity = Some(capacity.clone());
+            executor.look_up_models(&self.models);
             self.whole = None;
         }
         executor.takes_jobs = takes_jobs;
@@ -102,6 +92,7 @@ impl Board {
 
     /// Adds a job that waits.
     pub fn push(&mut self, request: Request) {
+        self.tidy();
         let kind = self.kind(&request);
         let waiter = Waiter { avoid: request.avoid, ready_time_ms: request.ready_time_ms };
         let age = (request.create_time_ms, request.job);
@@ -121,6 +112,7 @@ impl Board {
 
     /// Counts jobs that have been submitted: what comes often shapes what is kept free.
     pub fn count_arrivals(&mut self, demand: &Demand, count: u64) {
+        self.tidy();
         let shape = self.shape(demand);
         let id = self.fleet.shape_id(&shape);
         self.fleet.mix().arrive(id, count);
@@ -135,8 +127,9 @@ impl Board {
             gpu_count: shape.gpus,
             gpu_models: match &shape.models {
                 Models::Any => Vec::new(),
-                Models::Of(models) => {
-                    models.iter().filter_map(|id| names.get(id)).map(|name| (*name).clone()).collect()
+                Models::Of(models, others) => {
+                    let known = models.iter().filter_map(|id| names.get(id)).map(|name| (*name).clone());
+                    known.chain(others.iter().cloned()).collect()
                 }
             },
         };
@@ -149,12 +142,12 @@ impl Board {
         let shape = self.shape(&holding.demand);
         let slot = self.slot(&holding.executor);
         let executor = &mut self.executors[slot];
-        let devices = executor.capacity.iter().flat_map(|capacity| &capacity.gpus);
-        let models = devices.filter(|gpu| holding.gpu_device_ids.contains(&gpu.id));
-        let models = models.filter_map(|gpu| self.models.get(&gpu.model)).copied().collect();
         executor.reserved.add(&holding.demand, &holding.gpu_device_ids);
         let amounts = shape.amounts();
-        let running = Running { shape, models, ends_ms: holding.ends_ms.unwrap_or(u64::MAX) };
+        let gpu_device_ids = holding.gpu_device_ids.clone();
+        let models = executor.models_of(&gpu_device_ids, &self.models);
+        let ends_ms = holding.ends_ms.unwrap_or(u64::MAX);
+        let running = Running { shape, gpu_device_ids, models, ends_ms };
         executor.running.insert(holding.job.clone(), running);
         self.usage.entry(holding.namespace.clone()).or_default().add(amounts);
         self.refresh(slot);
@@ -228,42 +221,40 @@ impl Board {
         }
     }
 
-    fn shape(&mut self, demand: &Demand) -> Shape {
-        demand.gpu_models.iter().for_each(|model| self.know_model(model));
-        let models = demand.gpu_models.iter().filter_map(|model| self.models.get(model)).copied();
-        let models: Vec<ModelId> = models.collect();
+    fn shape(&self, demand: &Demand) -> Shape {
         let has_gpus = demand.gpu_count > 0;
+        let is_any = demand.gpu_models.is_empty() || !has_gpus;
         Shape {
             gpus: demand.gpu_count,
             gpu_millis: if has_gpus { WHOLE } else { 0 },
             cpu_millis: demand.cpu_millis,
             memory_bytes: demand.memory_bytes,
-            models: if models.is_empty() || !has_gpus { Models::Any } else { Models::Of(models) },
+            models: if is_any { Models::Any } else { models_of(demand.gpu_models.iter(), &self.models) },
         }
     }
 
-    /// Gives a model a number. Numbers follow names, so that choices do not depend on what came first.
+    /// Gives a model of an executor a number. Numbers follow names, so that choices do not depend on what came first;
+    /// names that only jobs use get none, for anyone may make them up.
     fn know_model(&mut self, name: &str) {
         if self.models.contains_key(name) {
             return;
         }
         let old: BTreeMap<ModelId, String> =
             std::mem::take(&mut self.models).into_iter().map(|(name, id)| (id, name)).collect();
-        let mut names: Vec<&String> = old.values().collect();
-        let name = name.to_owned();
-        names.push(&name);
+        let mut names: Vec<String> = old.values().cloned().collect();
+        names.push(name.to_owned());
         names.sort_unstable();
-        // Beyond the last number all are one: there are no 65,535 models.
-        let numbered = (0..).map(|id| ModelId::try_from(id).unwrap_or(ModelId::MAX));
-        self.models = names
-            .into_iter()
-            .cloned()
-            .zip(numbered)
-            .collect::<Vec<(String, ModelId)>>()
-            .into_iter()
-            .collect();
+        // Beyond the last number all are one: executors do not have 65,535 models.
+        let numbers = (0..).map(|id| ModelId::try_from(id).unwrap_or(ModelId::MAX));
+        self.models = names.into_iter().zip(numbers).collect();
         let models = self.models.clone();
-        self.renumber(&|id| old.get(&id).and_then(|name| models.get(name)).copied().unwrap_or(id));
+        self.renumber(&|of| match of {
+            Models::Any => Models::Any,
+            Models::Of(known, others) => {
+                let known = known.iter().filter_map(|id| old.get(id));
+                models_of(known.chain(others), &models)
+            }
+        });
     }
 
     fn slot(&mut self, id: &ExecutorId) -> Slot {
@@ -271,7 +262,7 @@ impl Board {
             return *slot;
         }
         let rank = self.rank_for(id).or_else(|| {
-            self.renumber(&|model| model);
+            self.renumber(&Models::clone);
             self.rank_for(id)
         });
         let rank = rank.unwrap_or(Rank::MAX);
@@ -295,8 +286,9 @@ impl Board {
         let below = self.slots.range(..id.clone()).next_back().map(|(_, slot)| rank(slot));
         let above = self.slots.range(id.clone()..).next().map(|(_, slot)| rank(slot));
         match (below, above) {
-            (None, None) => Some(Rank::MAX / 2),
+            (None, None) => Some(FIRST_RANK),
             (Some(below), None) => below.checked_add(GAP),
+            (None, Some(above)) if above > GAP => Some(above - GAP),
             (below, Some(above)) => {
                 let middle = below.unwrap_or(0) + (above - below.unwrap_or(0)) / 2;
                 (below.is_none_or(|below| middle > below) && middle < above).then_some(middle)
@@ -323,12 +315,16 @@ impl Board {
         self.fleet.set(slot, Room::new(cpu_millis, memory_bytes, free), executor.takes_jobs);
     }
 
-    /// Reckons what is out of date before a round.
-    fn settle(&mut self) {
+    /// Numbers everything anew where most numbers are no longer in use; to be called before numbers are taken.
+    fn tidy(&mut self) {
         let (shapes, slots) = self.fleet.sizes();
         if shapes > STALE_NUMBERS + 2 * self.numbered.0 || slots > STALE_NUMBERS + 2 * self.numbered.1 {
-            self.renumber(&|model| model);
+            self.renumber(&Models::clone);
         }
+    }
+
+    /// Reckons what is out of date before a round.
+    fn settle(&mut self) {
         if self.whole.is_some() {
             return;
         }
@@ -352,10 +348,10 @@ impl Board {
     }
 
     /// Gives shapes and executors numbers anew: those that are in use, executors in the order of their names.
-    fn renumber(&mut self, model: &dyn Fn(ModelId) -> ModelId) {
+    fn renumber(&mut self, models: &dyn Fn(&Models) -> Models) {
         let old = std::mem::take(&mut self.fleet);
         let mut fleet = old.emptied();
-        let mut number = |shape| fleet.shape_id(&old.shape(shape).with_models(model));
+        let mut number = |shape| fleet.shape_id(&old.shape(shape).with_models(models));
         let mix = old.known_mix().renumbered(&mut number);
         self.queue.renumber(&mut number);
         *fleet.mix() = mix;
@@ -369,10 +365,10 @@ impl Board {
         self.slots.clear();
         for (position, mut executor) in all.into_iter().enumerate() {
             for job in executor.running.values_mut() {
-                job.shape = job.shape.with_models(model);
-                job.models.iter_mut().for_each(|id| *id = model(*id));
+                job.shape = job.shape.with_models(models);
             }
-            let rank = GAP * (position as Rank + 1);
+            executor.look_up_models(&self.models);
+            let rank = FIRST_RANK + GAP * position as Rank;
             let slot = self.fleet.add(rank);
             self.slots.insert(executor.id.clone(), slot);
             self.executors.push(Executor { rank, ..executor });

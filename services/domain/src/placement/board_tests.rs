@@ -260,6 +260,46 @@ fn numbers_are_given_anew_and_nothing_else_changes() {
 }
 
 #[test]
+fn models_that_no_executor_has_are_remembered_by_name() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &["t4"])]);
+    let asks = |job, models: &[&str]| Request { demand: demand(1_000, 1, models), ..request(job, 0, 0) };
+    board.push(asks("1", &["b100"]));
+    board.push(asks("2", &["h100", "z1"]));
+    assert_eq!(placed(&mut board), [], "neither takes just any model");
+    assert_eq!(board.models.len(), 1, "jobs make no models");
+    board.put_executor(&ExecutorId::trusted("b"), &capacity("b", 4_000, &["h100"]), true);
+    assert_eq!(placed(&mut board), pairs(&[("2", "b")]));
+    board.count_arrivals(&demand(1_000, 1, &["h100", "y1"]), 3);
+    assert_eq!(board.arrivals(), [(demand(1_000, 1, &["h100", "y1"]), 3)]);
+}
+
+#[test]
+fn devices_of_one_that_was_lost_and_is_back_are_given_back() {
+    let mut board = Board::new(Placement::default());
+    let holding = Holding {
+        demand: demand(1_000, 2, &[]),
+        gpu_device_ids: vec!["a-0".into(), "a-1".into()],
+        ..holding("x", "a", 0, None)
+    };
+    board.hold(&holding);
+    board.put_executor(&ExecutorId::trusted("a"), &capacity("a", 4_000, &["t4", "t4"]), true);
+    board.push(aged(request("large", 1_000, 2)));
+    let plan = board.plan(&MOMENT);
+    assert_eq!(plan.reserved, [(JobId::trusted("large"), ExecutorId::trusted("a"))]);
+}
+
+#[test]
+fn who_only_follows_forgets_what_has_gone() {
+    let mut board = board(Policy::Auto, &[("a", u64::MAX, &[])]);
+    for cpu in 1..=4 * STALE_NUMBERS as u64 {
+        let request = request("1", cpu, 0);
+        board.push(request.clone());
+        board.withdraw(&request);
+    }
+    assert!(board.fleet.sizes().0 < 2 * STALE_NUMBERS, "{:?}", board.fleet.sizes());
+}
+
+#[test]
 fn ranks_follow_names_however_executors_come() {
     let mut names: Vec<String> = (0..300).map(|i| format!("e{:03}", (i * 7_919) % 300)).collect();
     names.dedup();
@@ -268,6 +308,10 @@ fn ranks_follow_names_however_executors_come() {
         board.put_executor(&ExecutorId::trusted(name.as_str()), &capacity(name, 1_000, &[]), true);
     }
     // So often between the same two that there is no room left.
+    for name in (0..200).rev().map(|i| format!("a{i:03}")) {
+        board.put_executor(&ExecutorId::trusted(name.as_str()), &capacity(&name, 1_000, &[]), true);
+    }
+    assert_eq!(board.numbered, (0, 0), "those that come before all others have room");
     let mut close = "e100".to_owned();
     for _ in 0..58 {
         close.push('0');

@@ -21,6 +21,8 @@ pub type Rank = u64;
 /// A state may keep so many ranks of executors that have left it, and a fleet so many states that are empty.
 const STALE_RANKS: usize = 64;
 const STALE_STATES: usize = 65_536;
+/// An order may have so many entries that are out of date.
+const STALE_ENTRIES: usize = 1_024;
 /// So many shapes keep their order at once.
 const MOST_ORDERS: usize = 1_024;
 
@@ -155,6 +157,7 @@ impl Fleet {
 
     /// Says what is free on an executor; `is_open` where it may be chosen.
     pub fn set(&mut self, slot: Slot, room: Room, is_open: bool) {
+        self.tidy();
         if self.is_open(slot) {
             self.free.remove(self.slots[slot].room.amounts());
         }
@@ -168,7 +171,6 @@ impl Fleet {
 
     /// Chooses the best executor for a shape, and devices on it.
     pub fn choose(&mut self, shape: ShapeId) -> Option<(Slot, Take)> {
-        self.tidy();
         self.renew();
         let mut order = self.orders.remove(&shape).unwrap_or_default();
         self.catch_up(shape, &mut order);
@@ -200,6 +202,9 @@ impl Fleet {
 
     /// Adds to a shape's order the states that are new to it.
     fn catch_up(&mut self, shape: ShapeId, order: &mut Order) {
+        if order.heap.len() > STALE_ENTRIES + 4 * self.recent.len() {
+            *order = Order::default();
+        }
         let asked = &self.shapes[shape];
         let mut emptied = Vec::new();
         for (stamp, id) in self.recent.range(order.seen..) {

@@ -13,7 +13,7 @@ fn room(cpu: u64, memory: u64, gpus: &[(ModelId, u32)]) -> Room {
 }
 
 fn shape(cpu: u64, gpus: u32, models: &[ModelId]) -> Shape {
-    let models = if models.is_empty() { Models::Any } else { Models::Of(models.to_vec()) };
+    let models = if models.is_empty() { Models::Any } else { Models::Of(models.to_vec(), Vec::new()) };
     Shape { gpus, gpu_millis: if gpus == 0 { 0 } else { WHOLE }, cpu_millis: cpu, memory_bytes: cpu, models }
 }
 
@@ -102,7 +102,7 @@ fn devices_come_from_one_model_where_one_has_enough() {
 fn empty_states_are_forgotten_and_nothing_changes() {
     let mut fleet = fleet(&[room(1, 1, &[]), room(STALE_STATES as u64 * 2, 1, &[])]);
     let id = fleet.shape_id(&shape(1, 0, &[]));
-    for free in 0..STALE_STATES as u64 + 20 {
+    for free in 0..STALE_STATES as u64 + 12 {
         fleet.set(1, room(free, 1, &[]), true);
     }
     assert_eq!(fleet.choose(id).map(|(slot, _)| slot), Some(0));

@@ -2,6 +2,7 @@
 
 mod amounts;
 mod board;
+mod executors;
 mod explain;
 mod fleet;
 mod mix;

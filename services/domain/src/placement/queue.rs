@@ -96,9 +96,9 @@ impl Queue {
     /// Gives all shapes other numbers.
     pub fn renumber(&mut self, mut number: impl FnMut(ShapeId) -> ShapeId) {
         for kinds in self.levels.values_mut().flat_map(BTreeMap::values_mut) {
-            let renumbered = std::mem::take(kinds).into_iter();
-            *kinds =
-                renumbered.map(|(kind, group)| (Kind { shape: number(kind.shape), ..kind }, group)).collect();
+            for (kind, mut group) in std::mem::take(kinds) {
+                kinds.entry(Kind { shape: number(kind.shape), ..kind }).or_default().append(&mut group);
+            }
         }
     }
 }

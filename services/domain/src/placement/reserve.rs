@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 
 use super::amounts::{Room, Shape};
-use super::board::{Executor, Running};
+use super::executors::{Executor, Running};
 use super::fleet::{Fleet, Slot};
 use crate::ids::JobId;
 

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::amounts::{Amounts, Room, Shape, Take};
-use super::board::Executor;
+use super::executors::Executor;
 use super::fleet::{Fleet, ShapeId, Slot};
 use super::queue::{Kind, Level, Line, Next};
 use super::reserve::{Kept, best_to_keep};
@@ -53,7 +53,7 @@ pub struct Round<'a> {
 }
 
 /// What is hard to place, first: what few devices will do for, then what asks for many.
-type Hardness = (u64, Reverse<u32>, Reverse<u64>, Reverse<u64>, Kind);
+type Hardness = (u64, Reverse<u32>, Reverse<u64>, Reverse<u64>, Shape, u64, bool);
 
 impl<'a> Round<'a> {
     /// Begins.
@@ -132,7 +132,7 @@ impl<'a> Round<'a> {
     /// Admits a prefix whose sum would fit, and places it; gives the first one that was not admitted.
     fn place_admitted<'b>(&mut self, line: &mut Line<'b>, whole: &Amounts) -> Option<Next<'b>> {
         let (mut free, mut count) = (self.fleet.free(), 0);
-        let mut admitted: BTreeMap<Hardness, Vec<Next<'b>>> = BTreeMap::new();
+        let mut admitted: BTreeMap<Kind, Vec<Next<'b>>> = BTreeMap::new();
         let rest = loop {
             let Some(next) = line.next(|kind| self.is_hopeless(kind)) else { break None };
             if self.is_aged(&next) {
@@ -145,9 +145,11 @@ impl<'a> Round<'a> {
             }
             count += 1;
             line.charge(next.lane, self.share(next.kind, whole));
-            admitted.entry(self.hardness(next.kind)).or_default().push(next);
+            admitted.entry(next.kind).or_default().push(next);
         };
-        for next in admitted.into_values().flatten() {
+        let mut admitted: Vec<(Kind, Vec<Next<'b>>)> = admitted.into_iter().collect();
+        admitted.sort_by_cached_key(|(kind, _)| self.hardness(*kind));
+        for next in admitted.into_iter().flat_map(|(_, alike)| alike) {
             if self.is_full() {
                 return None;
             }
@@ -179,7 +181,8 @@ impl<'a> Round<'a> {
     fn hardness(&self, kind: Kind) -> Hardness {
         let shape = self.fleet.shape(kind.shape);
         let eligible = self.fleet.eligible_gpu_millis(kind.shape);
-        (eligible, Reverse(shape.gpus), Reverse(shape.cpu_millis), Reverse(shape.memory_bytes), kind)
+        let size = (Reverse(shape.gpus), Reverse(shape.cpu_millis), Reverse(shape.memory_bytes));
+        (eligible, size.0, size.1, size.2, shape.clone(), kind.run_timeout_ms, kind.may_repeat)
     }
 
     fn is_hopeless(&self, kind: Kind) -> bool {
@@ -209,8 +212,12 @@ impl<'a> Round<'a> {
 
     fn fail(&mut self, kind: Kind) {
         self.failed.insert(kind.shape, kind.run_timeout_ms);
+        let shape = self.fleet.shape(kind.shape);
+        // Whoever asks for no less than one that this one asks no more than is told by this one.
+        self.compared
+            .retain(|(other, timeout)| !(other.is_at_least(shape) && *timeout >= kind.run_timeout_ms));
         if self.compared.len() < MOST_COMPARED {
-            self.compared.push((self.fleet.shape(kind.shape).clone(), kind.run_timeout_ms));
+            self.compared.push((shape.clone(), kind.run_timeout_ms));
         }
     }
 

@@ -30,7 +30,7 @@ const PARTS: u128 = 1_000_000_000;
 /// More than anything that can be left over.
 const EMPTY_HANDED: i64 = 4_000_000_000;
 /// Tables for one model have at most so many cells.
-const MOST_CELLS: usize = 1 << 20;
+const MOST_CELLS: usize = 1 << 16;
 
 /// How good a place is: the higher the better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,7 +98,7 @@ impl Worth {
         let weight = typical.iter().map(|(_, weight)| weight).sum::<u64>().max(1);
         let prices = prices(&typical, capacity);
         let large = typical.iter().filter(|(shape, _)| shape.gpus > 1).cloned().collect();
-        let (all, large) = (Loss::new(typical, capacity.len()), Loss::new(large, capacity.len()));
+        let (all, large) = (Loss::new(typical, capacity), Loss::new(large, capacity));
         Self { policy, scale, weight, prices, all, large }
     }
 
@@ -162,7 +162,7 @@ fn prices(typical: &[(Shape, u64)], capacity: &[u64]) -> Vec<i128> {
     let asked: u128 = typical.iter().map(|(s, weight)| u128::from(s.all_gpu_millis() * weight)).sum();
     let mut by_name = vec![0_u128; capacity.len()];
     for (shape, weight) in typical {
-        let Models::Of(models) = &shape.models else { continue };
+        let Models::Of(models, _) = &shape.models else { continue };
         let eligible: u64 = models.iter().filter_map(|model| capacity.get(usize::from(*model))).sum();
         for model in models.iter().map(|model| usize::from(*model)).filter(|model| *model < capacity.len()) {
             // The demand is split over the models that will do, by how much there is of each; a share of
@@ -183,14 +183,17 @@ fn prices(typical: &[(Shape, u64)], capacity: &[u64]) -> Vec<i128> {
 struct Loss {
     /// The shapes, and how many each stands for.
     typical: Vec<(Shape, u64)>,
-    /// By model.
+    /// By model; none where it would be large, or where no executor has the model.
     tables: Vec<Option<Table>>,
 }
 
 impl Loss {
-    fn new(typical: Vec<(Shape, u64)>, models: usize) -> Self {
-        let models = 0..ModelId::try_from(models).unwrap_or(ModelId::MAX);
-        let tables = models.map(|model| Table::new(&typical, model)).collect();
+    fn new(typical: Vec<(Shape, u64)>, capacity: &[u64]) -> Self {
+        let models = (0..=ModelId::MAX).zip(capacity);
+        let table = |(model, millis): (ModelId, &u64)| {
+            if *millis == 0 { None } else { Table::new(&typical, model) }
+        };
+        let tables = models.map(table).collect();
         Self { typical, tables }
     }
 

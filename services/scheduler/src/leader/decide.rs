@@ -112,7 +112,7 @@ fn time_out(
     placed: &BTreeSet<JobId>,
     mutations: &mut Vec<Mutation>,
 ) {
-    let nodes = image.nodes();
+    let mut nodes = None;
     for job in image.overdue(circumstances.now_ms) {
         if mutations.len() >= MAX_MUTATIONS {
             return;
@@ -122,7 +122,7 @@ fn time_out(
         if waited < limit || placed.contains(&job.id) || circumstances.is_held(image, job) {
             continue;
         }
-        let obstacle = explain(&job.demand, nodes.values());
+        let obstacle = explain(&job.demand, nodes.get_or_insert_with(|| image.nodes()).values());
         let detail = timeout_message(limit, &obstacle, image.has_executors());
         if let Ok(next) = apply(job, Event::QueueTimedOut { detail }, circumstances.now_ms) {
             mutations.push(update(next));

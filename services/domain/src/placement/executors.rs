@@ -1,0 +1,58 @@
+//! Executors with what they have and who is on them, as the board keeps them.
+
+use std::collections::BTreeMap;
+
+use super::amounts::{ModelId, Room, Shape};
+use super::fleet::Rank;
+use crate::ids::{ExecutorId, JobId};
+use crate::resources::{Capacity, Reserved};
+
+/// An executor.
+#[derive(Debug, Clone)]
+pub struct Executor {
+    /// Its name.
+    pub id: ExecutorId,
+    /// None before it has registered, or once it is lost: jobs may be on it all the same.
+    pub capacity: Option<Capacity>,
+    /// Whether it may be given jobs.
+    pub takes_jobs: bool,
+    /// Where it stands among those that are equally good.
+    pub rank: Rank,
+    /// All that it has.
+    pub whole: Room,
+    /// What its jobs have of it.
+    pub reserved: Reserved,
+    /// Its jobs: what they ask for, the models of their devices, when they end at the latest.
+    pub running: BTreeMap<JobId, Running>,
+}
+
+/// A job on an executor.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// What it asked for.
+    pub shape: Shape,
+    /// The devices that it has.
+    pub gpu_device_ids: Vec<String>,
+    /// The models of its devices, as far as its executor has them.
+    pub models: Vec<ModelId>,
+    /// When it ends at the latest; `u64::MAX` where nobody knows.
+    pub ends_ms: u64,
+}
+
+impl Executor {
+    /// The models of devices that it has.
+    pub fn models_of(&self, gpu_device_ids: &[String], models: &BTreeMap<String, ModelId>) -> Vec<ModelId> {
+        let devices = self.capacity.iter().flat_map(|capacity| &capacity.gpus);
+        let devices = devices.filter(|gpu| gpu_device_ids.contains(&gpu.id));
+        devices.filter_map(|gpu| models.get(&gpu.model)).copied().collect()
+    }
+
+    /// Finds out what models the devices of its jobs are, once it has others or these have other numbers.
+    pub fn look_up_models(&mut self, models: &BTreeMap<String, ModelId>) {
+        let mut running = std::mem::take(&mut self.running);
+        for job in running.values_mut() {
+            job.models = self.models_of(&job.gpu_device_ids, models);
+        }
+        self.running = running;
+    }
+}
