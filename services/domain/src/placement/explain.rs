@@ -34,28 +34,20 @@ pub fn explain<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clon
 }
 
 fn too_large<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clone) -> String {
-    let largest = |amount: fn(&Node) -> u64| {
-        nodes.clone().max_by_key(|node| (amount(node), std::cmp::Reverse(node.id.clone())))
+    let too_small = |amount: fn(&Node) -> u64, asked: u64| {
+        let largest = nodes.clone().max_by_key(|node| (amount(node), std::cmp::Reverse(node.id.clone())));
+        largest.filter(|node| amount(node) < asked)
     };
-    if let Some(node) =
-        largest(|n| n.capacity.cpu_millis).filter(|n| n.capacity.cpu_millis < demand.cpu_millis)
-    {
-        return format!(
-            "Needs {}; the largest executor, {}, has {}.",
-            quantity::count_of_cpus(demand.cpu_millis),
-            node.id,
-            quantity::show_cpus(node.capacity.cpu_millis)
-        );
+    let told = |needs: String, node: &Node, has: String| {
+        format!("Needs {needs}; the largest executor, {}, has {has}.", node.id)
+    };
+    if let Some(node) = too_small(|n| n.capacity.cpu_millis, demand.cpu_millis) {
+        let needs = quantity::count_of_cpus(demand.cpu_millis);
+        return told(needs, node, quantity::show_cpus(node.capacity.cpu_millis));
     }
-    if let Some(node) =
-        largest(|n| n.capacity.memory_bytes).filter(|n| n.capacity.memory_bytes < demand.memory_bytes)
-    {
-        return format!(
-            "Needs {} of memory; the largest executor, {}, has {}.",
-            quantity::show_memory(demand.memory_bytes),
-            node.id,
-            quantity::show_memory(node.capacity.memory_bytes)
-        );
+    if let Some(node) = too_small(|n| n.capacity.memory_bytes, demand.memory_bytes) {
+        let needs = format!("{} of memory", quantity::show_memory(demand.memory_bytes));
+        return told(needs, node, quantity::show_memory(node.capacity.memory_bytes));
     }
     let models = if demand.gpu_models.is_empty() {
         String::new()
