@@ -1,8 +1,8 @@
 //! Where jobs go, and what is shown of it.
 
 use berth_integration_tests::cluster::{Cluster, Size, id_of, job};
-use berth_integration_tests::docker;
 use berth_integration_tests::wait::until;
+use berth_integration_tests::{docker, http, tools};
 use serde_json::{Value, json};
 
 fn two_executors() -> Cluster {
@@ -107,4 +107,37 @@ fn a_higher_priority_goes_first() {
         .collect();
     order.sort();
     assert_eq!(order.into_iter().map(|(_, name)| name).collect::<Vec<_>>(), ["high", "middle", "low"]);
+}
+
+#[test]
+fn what_explain_and_plan_say_is_what_becomes_of_the_job() {
+    let cluster = two_executors();
+    let folder = tools::folder();
+    let planned = |body: &Value| {
+        let file = folder.path().join("job.json");
+        std::fs::write(&file, body.to_string()).expect("it is written");
+        let output = cluster.berth(&["plan", "-o", "json", "-f", &file.display().to_string()]);
+        let answer: Value = serde_json::from_slice(&output.stdout).expect("is JSON");
+        (output.status.code(), answer)
+    };
+    let first = sized(8.0, "sleep 300");
+    let (code, answer) = planned(&first);
+    assert_eq!((code, &answer["executorId"]), (Some(0), &json!("large")), "{answer}");
+    let id = id_of(&cluster.submit(&first));
+    assert_eq!(cluster.reaches(&id, &["RUNNING"])["executorId"], "large");
+
+    let mut second = sized(4.0, "true");
+    second["queueTimeout"] = json!("0s");
+    let (code, answer) = planned(&second);
+    assert_eq!((code, &answer["reason"]["code"]), (Some(3), &json!("BUSY")), "{answer}");
+    assert_eq!(planned(&sized(9.0, "true")).0, Some(5));
+    let waiting = id_of(&cluster.submit(&second));
+    let explained = http::get(&cluster.scheduler.http, &format!("/v1/jobs/{waiting}:explain"));
+    assert_eq!(explained["verdicts"], answer["verdicts"], "{explained}");
+    let shown = cluster.berth_ok(&["explain", &waiting]);
+    assert!(shown.contains("large     no        yes         Needs 4 CPUs, 0 of 8 free."), "{shown}");
+    assert!(shown.contains("small     no        no          Needs 4 CPUs, has 2."), "{shown}");
+    assert!(shown.contains("It fits large once 1 job there has ended."), "{shown}");
+    cluster.berth_ok(&["abort", &id]);
+    assert_eq!(cluster.ended(&waiting)["executorId"], "large");
 }

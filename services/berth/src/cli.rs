@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use crate::client::addresses::Addresses;
 use crate::client::connection::Connection;
 use crate::client::{
-    abort, demo, executors, get, health, logs, operate, ps, run, status, submit, version, wait,
+    abort, demo, executors, explain, get, health, logs, operate, ps, run, status, submit, version, wait,
 };
 use crate::{daemon, doctor, logging, output, values};
 
@@ -59,10 +59,14 @@ enum Command {
     Run(Box<run::Args>),
     /// Submit jobs from a file
     Submit(submit::Args),
+    /// Say whether jobs of a file would start now, and store nothing; 0: all do, 3: some wait, 5: some never fit
+    Plan(explain::PlanArgs),
     /// List jobs: those that are active and those that ended in the last hour
     Ps(ps::Args),
     /// Show one job in full
     Get(get::Args),
+    /// Say why a job waits, executor by executor
+    Explain(explain::ExplainArgs),
     /// Print the output of a job
     Logs(logs::Args),
     /// Wait until jobs have ended; 0: all succeeded, 1: some did not, 124: timed out
@@ -117,6 +121,8 @@ pub async fn execute(cli: Cli) -> anyhow::Result<u8> {
         Command::Demo(args) => demo::execute(&connect()?, args).await,
         Command::Run(args) => run::execute(&connect()?, *args).await,
         Command::Submit(args) => submit::execute(&connect()?, args).await,
+        Command::Plan(args) => explain::plan(&connect()?, args).await,
+        Command::Explain(args) => explain::explain(&connect()?, args).await,
         Command::Ps(args) => ps::execute(&connect()?, args).await,
         Command::Get(args) => get::execute(&connect()?, args).await,
         Command::Logs(args) => logs::execute(&connect()?, args).await,

@@ -41,6 +41,8 @@ pub struct Context {
     pub feed: broadcast::Sender<FeedEvent>,
     /// The position of the image.
     pub applied: watch::Sender<berth_store::Position>,
+    /// Held by whoever tries out what would become of a job.
+    pub trials: tokio::sync::Mutex<()>,
     /// The sessions this replica holds.
     pub sessions: Sessions,
     /// Cancelled when the replica stops: whatever never ends by itself ends then.
@@ -70,6 +72,7 @@ impl Context {
             // A receiver that falls this far behind reads a snapshot instead.
             feed: broadcast::channel(4_096).0,
             applied: watch::channel(berth_store::Position::default()).0,
+            trials: tokio::sync::Mutex::default(),
             sessions: Sessions::default(),
             stop,
             store_answered: Mutex::new(Instant::now()),

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId};
 use berth_domain::job::{Job, JobIndex, JobState};
-use berth_domain::placement::{Board, Holding, Moment, Node, Placement, Plan, Request};
+use berth_domain::placement::{Board, Holding, Moment, Node, Placement, Plan, Request, Trial};
 use berth_domain::spec::OnLost;
 use berth_store::{Change, Position};
+
+/// So many ready jobs at most are put in order at once, the hardest first.
+const WINDOW: usize = 4_096;
 
 /// The order of the queue: priority falling, then time of submission, then id.
 type QueueKey = (u8, u64, JobId);
@@ -214,6 +217,11 @@ impl Image {
         self.executors.get(id)
     }
 
+    /// Lists all executors, those that are lost too.
+    pub fn executors(&self) -> impl Iterator<Item = &Arc<Executor>> {
+        self.executors.values()
+    }
+
     /// Lists the jobs of an executor, by id.
     pub fn assigned_to(&self, executor: &ExecutorId) -> impl Iterator<Item = &Arc<Job>> {
         self.assigned.get(executor).into_iter().flatten().filter_map(|id| self.jobs.get(id))
@@ -258,11 +266,22 @@ impl Image {
         had_executors.then(|| since_ms.saturating_add(lost_after_ms))
     }
 
-    /// Decides where ready jobs go now.
-    pub fn plan(&mut self, moment: &Moment) -> Plan {
-        let plan = self.board.plan(moment);
+    /// Decides where ready jobs go now, `limit` of them at most.
+    pub fn plan(&mut self, now_ms: u64, lost_after_ms: u64, limit: usize) -> Plan {
+        let plan = self.board.plan(&self.moment(now_ms, lost_after_ms, limit));
         self.kept = plan.reserved.iter().map(|(_, executor)| executor.clone()).collect();
         plan
+    }
+
+    /// Tells what would become of a job now that is ready, or that would be.
+    pub fn try_out(&mut self, job: &Job, now_ms: u64, lost_after_ms: u64) -> Trial {
+        self.board.try_out(&request(job), &self.moment(now_ms, lost_after_ms, usize::MAX))
+    }
+
+    fn moment(&self, now_ms: u64, lost_after_ms: u64, limit: usize) -> Moment {
+        let quarantine = self.quarantine_until_ms(lost_after_ms);
+        let with_unrepeatable = quarantine.is_none_or(|until_ms| now_ms >= until_ms);
+        Moment { now_ms, limit, window: WINDOW, with_unrepeatable }
     }
 
     /// Says whether the newest round of this replica kept an executor for a job that has waited for too long.

@@ -5,6 +5,7 @@ pub mod addresses;
 pub mod connection;
 pub mod demo;
 pub mod executors;
+pub mod explain;
 pub mod get;
 pub mod health;
 mod interrupts;

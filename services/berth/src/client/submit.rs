@@ -45,11 +45,11 @@ pub async fn execute(connection: &Connection, args: Args) -> anyhow::Result<u8> 
     let document = read(&args.file)?;
     let key = args.request_id.clone();
     match document {
-        Value::Array(items) => {
+        Value::Array(_) => {
             if args.validate_only {
                 return Err(Failure::usage("--validate-only takes one job, not a list").into());
             }
-            let batch = batch(items)?;
+            let batch = requests(document)?;
             submit_list(connection, batch, &key.unwrap_or_else(new_request_id), args.output).await
         }
         document => {
@@ -76,7 +76,11 @@ fn print_job(job: &Job, format: Format) -> anyhow::Result<()> {
     output::print_one(format, &job.id, &forms)
 }
 
-fn read(path: &Path) -> anyhow::Result<Value> {
+/// Reads a file of jobs.
+///
+/// # Errors
+/// Fails when it cannot be read, or is neither YAML nor JSON.
+pub fn read(path: &Path) -> anyhow::Result<Value> {
     let mut text = String::new();
     if path.as_os_str() == "-" {
         std::io::stdin().read_to_string(&mut text).context("cannot read stdin")?;
@@ -99,7 +103,12 @@ fn document(text: &str) -> Result<Value, String> {
     }
 }
 
-fn batch(items: Vec<Value>) -> anyhow::Result<Vec<SubmitJobRequest>> {
+/// Reads the job of a document, or the jobs of a list.
+///
+/// # Errors
+/// Fails when there is none, or one is not a job.
+pub fn requests(document: Value) -> anyhow::Result<Vec<SubmitJobRequest>> {
+    let Value::Array(items) = document else { return Ok(vec![parsed(document, "")?]) };
     if items.is_empty() {
         return Err(Failure::usage("the list of jobs is empty").into());
     }

@@ -51,13 +51,24 @@ pub fn print_one(format: Format, name: &str, forms: &Forms<'_>) -> anyhow::Resul
 /// # Errors
 /// Fails when it cannot be written.
 pub fn print_list(format: Format, names: &[&str], key: &str, forms: &Forms<'_>) -> anyhow::Result<()> {
-    let lines = |lines: Vec<String>| print(&lines.into_iter().map(|line| line + "\n").collect::<String>());
     match format {
-        Format::Name => lines(names.iter().map(|name| (*name).to_owned()).collect()),
+        Format::Name => print_lines(names.iter().map(ToString::to_string)),
         Format::Jsonl => match (forms.json)()?.get(key).and_then(Value::as_array) {
-            Some(items) => lines(items.iter().map(Value::to_string).collect()),
+            Some(items) => print_items(items),
             None => Ok(()),
         },
         Format::Table | Format::Wide | Format::Json | Format::Yaml => print_one(format, "", forms),
     }
+}
+
+/// Prints JSON objects, one a line.
+///
+/// # Errors
+/// Fails when they cannot be written.
+pub fn print_items(items: &[Value]) -> anyhow::Result<()> {
+    print_lines(items.iter().map(Value::to_string))
+}
+
+fn print_lines(lines: impl Iterator<Item = String>) -> anyhow::Result<()> {
+    print(&lines.map(|line| line + "\n").collect::<String>())
 }

@@ -109,7 +109,7 @@ pub fn detail(job: &Job, now: Timestamp) -> String {
 }
 
 /// Says why a job waits, or how it ended.
-fn why(job: &Job) -> String {
+pub fn why(job: &Job) -> String {
     match job.state() {
         JobState::Pending => {
             let reason = job.pending_reason.as_ref().map(|reason| reason.message.clone());

@@ -195,3 +195,64 @@ async fn what_needs_no_cluster_works_without_one() {
     let script = call(&[dead_address().await], &["completion", "bash"]).await;
     assert!(script.code == 0 && script.stdout.contains("_berth"), "{}", script.stderr);
 }
+
+/// Calls `berth plan -f -` on a document.
+async fn planned(address: std::net::SocketAddr, document: &str, flags: &[&str]) -> Left {
+    let line: Vec<&str> = ["plan", "-f", "-"].iter().chain(flags).copied().collect();
+    let mut child = berth(&[address], &line).stdin(Stdio::piped()).spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(document.as_bytes()).await.expect("it reads");
+    drop(stdin);
+    child.wait_with_output().await.expect("it ends").into()
+}
+
+#[tokio::test]
+async fn a_plan_says_whether_a_job_starts_now_waits_or_never_fits() {
+    let address = serve(&Cluster::new(Vec::new(), Vec::new())).await;
+    let left = planned(address, "image: busybox\ncpus: 2", &[]).await;
+    let table = "Outcome: starts now on executor-2\n\n\
+                 EXECUTOR    FITS NOW  FITS EMPTY  WHY\n\
+                 executor-2  yes       yes         -\n\
+                 executor-1  no        yes         Has 0m free.\n";
+    assert_eq!((left.code, left.stdout.as_str(), left.stderr.as_str()), (0, table, ""));
+    let left = planned(address, "{image: busybox, cpus: 3}", &[]).await;
+    assert_eq!(left.code, 3, "{left:?}");
+    assert!(
+        left.stdout.starts_with("Outcome:        waits: Fits 2 executors.\nQueue position: 3\n"),
+        "{left:?}"
+    );
+    let left = planned(address, "{image: busybox, cpus: 9}", &["-o", "json"]).await;
+    let answer: Value = serde_json::from_str(&left.stdout).expect("is JSON");
+    assert_eq!((left.code, &answer["reason"]["code"]), (5, &Value::from("TOO_LARGE")));
+    assert_eq!(planned(address, "{image: busybox, cpus: 2}", &["-o", "name"]).await.stdout, "executor-2\n");
+}
+
+#[tokio::test]
+async fn the_plan_of_a_list_is_as_bad_as_its_worst_job() {
+    let address = serve(&Cluster::new(Vec::new(), Vec::new())).await;
+    let list = "[{image: busybox, cpus: 1}, {image: busybox, cpus: 9}, {image: busybox, cpus: 3}]";
+    let left = planned(address, list, &["-o", "wide"]).await;
+    let table = "JOB  OUTCOME                   FIT NOW  FIT EMPTY  EXECUTORS\n\
+                 [0]  starts now on executor-2  1        2          2\n\
+                 [1]  never fits: Needs more.   0        0          2\n\
+                 [2]  waits: Fits 2 executors.  0        2          2\n";
+    assert_eq!((left.code, left.stdout.as_str()), (5, table));
+    let left = planned(address, list, &["-o", "jsonl"]).await;
+    assert_eq!(left.stdout.lines().count(), 3, "{left:?}");
+    let left = planned(address, "[{image: busybox}, {image: busybox, cpu: 3}]", &[]).await;
+    assert_eq!((left.code, left.stdout.as_str()), (5, ""));
+    assert!(left.stderr.contains("[1].spec.cpu"), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_job_is_explained() {
+    let address = serve(&Cluster::new(some_jobs(), Vec::new())).await;
+    let left = call(&[address], &["explain", "0193ab02"]).await;
+    assert_eq!(left.code, 0, "{left:?}");
+    let about =
+        "Id:    0193ab02\nState: FAILED\nEnd:   EXIT_CODE\nAgain: starts now on executor-2\n\nEXECUTOR ";
+    assert!(left.stdout.starts_with(about), "{left:?}");
+    let left = call(&[address], &["explain", "nightly", "-o", "json"]).await;
+    assert_eq!(json(&left)["executorId"], "executor-2");
+    assert_eq!(call(&[address], &["explain", "zzz"]).await.code, 3);
+}

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use super::amounts::{Amounts, ModelId, Models, Room, Shape, WHOLE};
 use super::executors::{Executor, Running};
-use super::fleet::{Fleet, Rank, Slot};
+use super::fleet::{Fleet, Rank, ShapeId, Slot};
 use super::queue::{Kind, Queue, Waiter};
+use super::reserve::opening;
 use super::round::{Placed, Round};
-use super::types::{Choice, Holding, Moment, Placement, Plan, Request};
+use super::types::{Choice, Holding, Moment, Opening, Placement, Plan, Request, Trial};
 use super::worth::Scale;
 use crate::ids::{ExecutorId, JobId, Namespace};
 use crate::resources::{Capacity, Demand, GpuDevice, Reserved};
@@ -90,24 +91,30 @@ impl Board {
         }
     }
 
-    /// Adds a job that waits.
-    pub fn push(&mut self, request: Request) {
+    /// Adds a job that waits; says whether it was not there yet.
+    pub fn push(&mut self, request: Request) -> bool {
         self.tidy();
         let kind = self.kind(&request);
         let waiter = Waiter { avoid: request.avoid, ready_time_ms: request.ready_time_ms };
         let age = (request.create_time_ms, request.job);
-        if self.queue.insert(request.priority, &request.namespace, kind, age, waiter) {
+        let is_new = self.queue.insert(request.priority, &request.namespace, kind, age, waiter);
+        if is_new {
             self.fleet.mix().wait(kind.shape);
         }
+        is_new
     }
 
     /// Takes a job out that waits.
     pub fn withdraw(&mut self, request: &Request) {
+        if let Some(shape) = self.take_out(request) {
+            self.fleet.mix().leave(shape);
+        }
+    }
+
+    fn take_out(&mut self, request: &Request) -> Option<ShapeId> {
         let kind = self.kind(request);
         let age = (request.create_time_ms, request.job.clone());
-        if self.queue.remove(request.priority, &request.namespace, kind, &age) {
-            self.fleet.mix().leave(kind.shape);
-        }
+        self.queue.remove(request.priority, &request.namespace, kind, &age).then_some(kind.shape)
     }
 
     /// Counts jobs that have been submitted: what comes often shapes what is kept free.
@@ -187,6 +194,24 @@ impl Board {
         let (placed, kept, is_complete) = round.end();
         let reserved = kept.into_iter().map(|(job, slot)| (job, self.executors[slot].id.clone())).collect();
         Plan { placed: self.named(placed), is_complete, reserved }
+    }
+
+    /// Tells what would become of a job that waits, or that would be one more to wait; nothing is noted.
+    pub fn try_out(&mut self, request: &Request, moment: &Moment) -> Trial {
+        let is_new = self.push(request.clone());
+        let plan = self.plan(moment);
+        if let Some(shape) = is_new.then(|| self.take_out(request)).flatten() {
+            self.fleet.mix().forget(shape);
+        }
+        let choice = plan.placed.into_iter().find(|(job, _)| *job == request.job).map(|(_, choice)| choice);
+        let opening = if choice.is_some() { None } else { self.opening(&request.demand) };
+        Trial { choice, reserved: plan.reserved, opening }
+    }
+
+    fn opening(&self, demand: &Demand) -> Option<Opening> {
+        let (slot, jobs, by_ms) = opening(&self.fleet, &self.executors, &self.shape(demand))?;
+        let by_ms = (by_ms < u64::MAX).then_some(by_ms);
+        Some(Opening { executor: self.executors[slot].id.clone(), jobs, by_ms })
     }
 
     /// Chooses devices, and names executors.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::placement::Policy;
+use crate::placement::{Node, Policy, fit};
 use crate::resources::GpuDevice;
 
 const NOW_MS: u64 = 10_000_000;
@@ -185,7 +185,7 @@ fn jobs_that_must_not_repeat_can_be_passed_over() {
 #[test]
 fn a_round_ends_at_its_limit_and_says_so() {
     let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
-    ["1", "2", "3"].into_iter().for_each(|job| board.push(request(job, 1_000, 0)));
+    ["1", "2", "3"].into_iter().for_each(|job| assert!(board.push(request(job, 1_000, 0))));
     let plan = board.plan(&Moment { limit: 2, ..MOMENT });
     assert_eq!((plan.placed.len(), plan.is_complete), (2, false));
     assert!(board.plan(&Moment { limit: 4, ..MOMENT }).is_complete);
@@ -322,6 +322,31 @@ fn ranks_follow_names_however_executors_come() {
     assert!(ranked.is_sorted_by(|one, other| one.1 < other.1 && one.0 < other.0));
 }
 
+#[test]
+fn what_is_only_tried_changes_nothing() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 8_000, &[])]);
+    board.hold(&holding("x", "a", 1_000, Some(NOW_MS + 5_000)));
+    board.hold(&holding("y", "a", 2_000, Some(NOW_MS + 9_000)));
+    board.hold(&holding("z", "b", 7_000, None));
+    board.push(request("1", 1_000, 0));
+    let before = board.plan(&MOMENT);
+    let trial = board.try_out(&request("2", 1_000, 0), &MOMENT);
+    assert_eq!(trial.choice.expect("there is room").executor.as_str(), "b");
+    let opening = |board: &mut Board, cpu| board.try_out(&request("2", cpu, 0), &MOMENT).opening;
+    let on =
+        |executor: &str, jobs, by_ms| Some(Opening { executor: ExecutorId::trusted(executor), jobs, by_ms });
+    assert_eq!(opening(&mut board, 4_000), on("a", 2, Some(NOW_MS + 9_000)));
+    assert_eq!(opening(&mut board, 8_000), on("b", 1, None));
+    assert_eq!(opening(&mut board, 9_000), None);
+    assert_eq!(
+        board.try_out(&request("1", 1_000, 0), &MOMENT).choice.expect("it waits").executor.as_str(),
+        "a"
+    );
+    assert_eq!(board.plan(&MOMENT), before);
+    board.push(request("2", 1_000, 0));
+    assert_eq!(placed(&mut board).len(), 2);
+}
+
 /// A cluster and a queue, by numbers.
 #[derive(Debug, Clone)]
 struct Scene {
@@ -374,7 +399,7 @@ impl Scene {
             jobs.reverse();
         }
         executors.iter().for_each(|(id, capacity)| board.put_executor(id, capacity, true));
-        jobs.into_iter().for_each(|job| board.push(job));
+        jobs.into_iter().for_each(|job| assert!(board.push(job)));
         board
     }
 
@@ -417,6 +442,34 @@ proptest! {
                 let fits = job.demand.fits(&capacity, reserved.get(&id).unwrap_or(&Reserved::default()));
                 prop_assert!(kept.contains(&&id) || !fits, "{} fits on {id}", job.job);
             }
+        }
+    }
+
+    #[test]
+    fn what_a_trial_says_is_what_the_next_round_does(scene in scenes(), asked in jobs()) {
+        let mut scene = scene;
+        let mut request = asked[0].clone();
+        request.job = JobId::trusted("tried");
+        let mut board = scene.board(false);
+        let before = board.plan(&MOMENT);
+        let trial = board.try_out(&request, &MOMENT);
+        prop_assert_eq!(&board.plan(&MOMENT), &before);
+        board.push(request.clone());
+        let plan = board.plan(&MOMENT);
+        let choice = plan.placed.iter().find(|(job, _)| *job == request.job).map(|(_, choice)| choice);
+        prop_assert_eq!(trial.choice.as_ref(), choice);
+        prop_assert_eq!(trial.reserved, plan.reserved);
+        // With nobody else about, it goes where it fits, and fits where it goes.
+        scene.jobs.clear();
+        let trial = scene.board(false).try_out(&request, &MOMENT);
+        let fits = |(id, capacity): (ExecutorId, Capacity)| {
+            let node = Node { id, takes_jobs: true, capacity, reserved: Reserved::default() };
+            fit(&request.demand, &node).now.then_some(node.id)
+        };
+        let fitting: Vec<ExecutorId> = scene.capacities().into_iter().filter_map(fits).collect();
+        match &trial.choice {
+            Some(choice) => prop_assert!(fitting.contains(&choice.executor)),
+            None => prop_assert_eq!(fitting, []),
         }
     }
 

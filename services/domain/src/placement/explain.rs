@@ -1,4 +1,4 @@
-//! Why a job waits: what no executor has, or how many would have it.
+//! Why a job waits: what no executor has, or how many would have it, and what each of them is short of.
 
 use super::types::Node;
 use crate::quantity;
@@ -33,6 +33,77 @@ pub fn explain<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clon
     }
 }
 
+/// How an executor suits a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fit {
+    /// There is room now, whoever that is for.
+    pub now: bool,
+    /// There would be room if it ran nothing.
+    pub empty: bool,
+    /// What is short, of all it has or else of what is free. Empty where there is room now.
+    pub short: String,
+}
+
+/// Tells how an executor suits a job.
+pub fn fit(demand: &Demand, node: &Node) -> Fit {
+    let (now, empty) = (demand.fits(&node.capacity, &node.reserved), demand.fits_empty(&node.capacity));
+    let lacks = match (now, empty) {
+        (true, _) => Vec::new(),
+        (false, true) => lacks(demand, node, &node.reserved),
+        (false, false) => lacks(demand, node, &Reserved::default()),
+    };
+    Fit { now, empty, short: sentence(&lacks.join("; ")) }
+}
+
+/// What an executor has too little of beside what is reserved.
+fn lacks(demand: &Demand, node: &Node, reserved: &Reserved) -> Vec<String> {
+    let is_empty = *reserved == Reserved::default();
+    let told = |needs: String, free: String, all: String| {
+        if is_empty {
+            format!("needs {needs}, has {all}")
+        } else {
+            format!("needs {needs}, {free} of {all} free")
+        }
+    };
+    let mut lacks = Vec::new();
+    let (all, free) =
+        (node.capacity.cpu_millis, node.capacity.cpu_millis.saturating_sub(reserved.cpu_millis));
+    if free < demand.cpu_millis {
+        let needs = quantity::count_of_cpus(demand.cpu_millis);
+        lacks.push(told(needs, quantity::show_cpus(free), quantity::show_cpus(all)));
+    }
+    let all = node.capacity.memory_bytes;
+    let free = all.saturating_sub(reserved.memory_bytes);
+    if free < demand.memory_bytes {
+        let needs = format!("{} of memory", quantity::show_memory(demand.memory_bytes));
+        lacks.push(told(needs, quantity::show_memory(free), quantity::show_memory(all)));
+    }
+    let free = demand.usable_gpus(&node.capacity, reserved).count();
+    if free < demand.gpu_count as usize {
+        let all = demand.usable_gpus(&node.capacity, &Reserved::default()).count();
+        lacks.push(told(gpus(demand), free.to_string(), all.to_string()));
+    }
+    lacks
+}
+
+/// Words the GPUs that a job asks for.
+fn gpus(demand: &Demand) -> String {
+    let count = quantity::count_of_gpus(demand.gpu_count);
+    match demand.gpu_models.as_slice() {
+        [] => count,
+        models => format!("{count} of model {}", models.join(" or ")),
+    }
+}
+
+/// Makes a sentence of words; none of none.
+pub fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    match letters.next() {
+        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
+        None => String::new(),
+    }
+}
+
 fn too_large<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clone) -> String {
     let too_small = |amount: fn(&Node) -> u64, asked: u64| {
         let largest = nodes.clone().max_by_key(|node| (amount(node), std::cmp::Reverse(node.id.clone())));
@@ -49,17 +120,11 @@ fn too_large<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clone)
         let needs = format!("{} of memory", quantity::show_memory(demand.memory_bytes));
         return told(needs, node, quantity::show_memory(node.capacity.memory_bytes));
     }
-    let models = if demand.gpu_models.is_empty() {
-        String::new()
-    } else {
-        format!(" of model {}", demand.gpu_models.join(" or "))
-    };
     let usable = |node: &Node| demand.usable_gpus(&node.capacity, &Reserved::default()).count();
     let most = nodes.clone().map(usable).max().unwrap_or(0);
     if most < demand.gpu_count as usize {
-        let needed = quantity::count_of_gpus(demand.gpu_count);
         let most = if most == 0 { "any".to_owned() } else { format!("more than {most}") };
-        return format!("Needs {needed}{models}; no executor has {most}.");
+        return format!("Needs {}; no executor has {most}.", gpus(demand));
     }
     "No executor has enough CPU, memory and GPUs together.".to_owned()
 }

