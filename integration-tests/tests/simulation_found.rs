@@ -17,7 +17,7 @@ fn quiet(jobs: Vec<Wish>) -> Plan {
     Plan {
         seed: 1,
         schedulers: 1,
-        machines: vec![Machine { cores: 2, gpus: (0, ""), skew_ms: 0 }],
+        machines: vec![Machine { cores: 2, gpus: (0, ""), skew_ms: 0, zone: "" }],
         log_age: Duration::from_secs(60),
         tick: ms(5),
         store_latency: Duration::ZERO,
@@ -35,6 +35,7 @@ fn job(number: usize, command: &str) -> Wish {
         on_lost: OnLost::Retry,
         cpu_millis: 500,
         gpus: 0,
+        constraint: "",
         priority: 50,
         max_retries: 0,
         queue_timeout: None,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_domain::constraint::{Constraint, MAX_CONSTRAINTS};
 use berth_domain::ids::Namespace;
 use berth_domain::resources::Demand;
 use berth_domain::spec::{
@@ -63,7 +64,8 @@ pub fn spec_from_wire(spec: Option<&v1::JobSpec>, default_queue_timeout_ms: u64)
     }
     check_image(&mut checks, &spec.image);
     check_texts(&mut checks, spec);
-    let demand = demand(&mut checks, spec.resources.as_ref());
+    let constraints = constraints(&mut checks, &spec.constraints);
+    let demand = Demand { constraints, ..demand(&mut checks, spec.resources.as_ref()) };
     let clocks = clocks(&mut checks, spec, default_queue_timeout_ms);
     let on_lost = on_lost(&mut checks, spec);
     let namespace = namespace(&mut checks, &spec.namespace);
@@ -235,7 +237,27 @@ fn demand(checks: &mut Checks, resources: Option<&v1::Resources>) -> Demand {
         memory_bytes,
         gpu_count: u32::try_from(resources.gpu_count).unwrap_or(0),
         gpu_models,
+        constraints: Vec::new(),
     }
+}
+
+fn constraints(checks: &mut Checks, texts: &[String]) -> Vec<Constraint> {
+    if texts.len() > MAX_CONSTRAINTS {
+        checks.refuse("constraints", format!("has {} entries; the limit is {MAX_CONSTRAINTS}", texts.len()));
+        return Vec::new();
+    }
+    let mut constraints = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        match Constraint::parse(text) {
+            Ok(constraint) => constraints.push(constraint),
+            Err(error) => {
+                checks.refuse(&format!("constraints[{index}]"), format!("{:?} {error}", shorten(text)));
+            }
+        }
+    }
+    constraints.sort();
+    constraints.dedup();
+    constraints
 }
 
 fn clocks(checks: &mut Checks, spec: &v1::JobSpec, default_queue_timeout_ms: u64) -> Clocks {
@@ -330,6 +352,7 @@ pub fn spec_to_wire(spec: &JobSpec) -> v1::JobSpec {
         requeue_timeout: spec.clocks.requeue_timeout_ms.map(duration),
         working_dir: spec.working_dir.clone(),
         namespace: spec.namespace.to_string(),
+        constraints: spec.demand.constraints.iter().map(ToString::to_string).collect(),
         network: match spec.network {
             Network::Bridge => "bridge".to_owned(),
             Network::None => "none".to_owned(),
@@ -415,6 +438,21 @@ mod tests {
             let spec = v1::JobSpec { image: bad.into(), ..v1::JobSpec::default() };
             assert_eq!(refused(&spec), ["spec.image"], "{bad}");
         }
+    }
+
+    #[test]
+    fn constraints_are_read_and_each_wrong_one_is_named() {
+        let with = |texts: &[&str]| v1::JobSpec {
+            constraints: texts.iter().map(|text| (*text).to_owned()).collect(),
+            ..minimal()
+        };
+        let spec = spec_from_wire(Some(&with(&["zone == b", "!spot", "zone=b"])), 0).expect("it is valid");
+        assert_eq!(spec_to_wire(&spec).constraints, ["!spot", "zone=b"]);
+        assert_eq!(
+            refused(&with(&["zone=a", "zone>a", "a b"])),
+            ["spec.constraints[1]", "spec.constraints[2]"]
+        );
+        assert_eq!(refused(&with(&["a"; 17])), ["spec.constraints"]);
     }
 
     #[test]

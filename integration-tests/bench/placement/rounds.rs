@@ -2,6 +2,7 @@
 //! which are empty or, fragmented, full but for what a tenth of the jobs has left. And the next round, once one more
 //! job has ended.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use berth_domain::ids::JobId;
@@ -88,7 +89,7 @@ fn timed(
     let mut board = Board::new(Placement::default());
     for node in 0..nodes {
         let drawn = &cluster.nodes[rng.random_range(0..cluster.nodes.len())];
-        board.put_executor(&executor(node), &capacity(drawn, node), true);
+        board.put_executor(&executor(node), &capacity(drawn, node), &BTreeMap::new(), true);
     }
     let running = if is_fragmented { fragment(&mut board, workload, nodes, &mut rng) } else { Vec::new() };
     for job in 0..jobs {

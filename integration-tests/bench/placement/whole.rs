@@ -1,7 +1,7 @@
 //! Berth's own placement with its queue (`berth_domain::placement::Board`), as the leader uses it: all that wait are
 //! offered to all nodes, whenever something has changed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use berth_domain::ids::{ExecutorId, JobId, Namespace};
 use berth_domain::placement::{Board, Choice, Holding, Moment, Placement, Request};
@@ -36,7 +36,7 @@ impl<'a> Whole<'a> {
     pub fn new(cluster: &'a mut Cluster, workload: &'a Workload, is_told: bool) -> Self {
         let mut board = Board::new(Placement::default());
         for (index, node) in cluster.nodes.iter().enumerate() {
-            board.put_executor(&executor(index), &capacity(node, index), true);
+            board.put_executor(&executor(index), &capacity(node, index), &BTreeMap::new(), true);
         }
         for pod in workload.pods.iter().filter(|_| is_told) {
             board.count_arrivals(&demand(&workload.shapes[*pod]), 1);
@@ -145,6 +145,7 @@ fn demand(shape: &Shape) -> Demand {
         memory_bytes: shape.memory_mib * MIB,
         gpu_count: u32::from(shape.gpus),
         gpu_models: named.map(model).collect(),
+        constraints: Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_domain::constraint::show;
 use berth_domain::executor::Executor;
 use berth_domain::job::{Job, JobState};
 use berth_store::Change;
@@ -50,6 +51,10 @@ fn wrong_place(
     };
     if !executor.takes_jobs() {
         return Some(format!("was given to {id}, which takes no jobs"));
+    }
+    if !job.demand.suits(&executor.labels) {
+        let constraints = show(&job.demand.constraints);
+        return Some(format!("was given to {id}, whose labels do not meet {constraints}"));
     }
     let there = || held.values().filter(|other| other.executor == job.executor);
     // What the store forgot it had given may be there besides.

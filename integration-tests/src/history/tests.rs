@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_domain::constraint::Constraint;
 use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::EndReason;
@@ -287,6 +288,20 @@ fn an_executor_holds_no_more_than_it_has() {
     let mut history = with_log(vec![job(&one), job(&there), ends[0].clone()]);
     history.runs.truncate(1);
     breaks(&history, Invariant::Capacity);
+}
+
+#[test]
+fn an_executor_without_the_labels_that_a_job_asks_for_is_not_given_it() {
+    let mut new = pending("a");
+    new.demand.constraints = vec![Constraint::parse("zone=a").expect("is valid")];
+    let there = assigned(&new, "e");
+    let log = |zone: &str| {
+        let labels = [("zone".to_owned(), zone.to_owned())].into();
+        let labelled = Executor { labels, ..executor("e") };
+        with_log(vec![executor_is(labelled), job(&new), job(&there), job(&ended(&there, 0))])
+    };
+    breaks(&log("b"), Invariant::Capacity);
+    assert_eq!(judge(&log("a")), []);
 }
 
 #[test]

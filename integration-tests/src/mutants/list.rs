@@ -10,7 +10,8 @@ const MODEL: &str = "services/store/src/model/state.rs";
 const LIFECYCLE: &str = "services/domain/src/lifecycle.rs";
 const RECONCILE: &str = "services/domain/src/reconcile.rs";
 const ROUND: &str = "services/domain/src/placement/round.rs";
-const RESOURCES: &str = "services/domain/src/resources.rs";
+const BOARD: &str = "services/domain/src/placement/board.rs";
+const AMOUNTS: &str = "services/domain/src/placement/amounts.rs";
 const DECIDE: &str = "services/scheduler/src/leader/decide.rs";
 const LIVENESS: &str = "services/scheduler/src/leader/liveness.rs";
 const LOCK: &str = "services/scheduler/src/leader/lock.rs";
@@ -88,11 +89,7 @@ pub const MUTANTS: &[Mutant] = &[
         about: "one job more than there is room for",
         edits: &[
             edit(APPLY, "reserved.saturating_add(demand) <= capacity", "reserved < capacity"),
-            edit(
-                RESOURCES,
-                "reserved.cpu_millis.saturating_add(self.cpu_millis) <= capacity.cpu_millis",
-                "reserved.cpu_millis < capacity.cpu_millis",
-            ),
+            edit(AMOUNTS, "self.cpu_millis >= shape.cpu_millis", "self.cpu_millis > 0"),
         ],
     },
     Mutant {
@@ -100,12 +97,14 @@ pub const MUTANTS: &[Mutant] = &[
         about: "a GPU in use is given to another job",
         edits: &[
             edit(APPLY, "!is_theirs || is_twice || reserved.gpu_ids.contains(id)", "false"),
-            edit(
-                RESOURCES,
-                "!reserved.gpu_ids.contains(&gpu.id) && self.accepts_model(&gpu.model)",
-                "self.accepts_model(&gpu.model)",
-            ),
+            edit(BOARD, "!reserved.gpu_ids.contains(&gpu.id)", "true"),
+            edit(BOARD, "!executor.reserved.gpu_ids.contains(&gpu.id)", "true"),
         ],
+    },
+    Mutant {
+        name: "labels-do-not-matter",
+        about: "a job goes to an executor whose labels it does not want",
+        edits: &[edit(AMOUNTS, "shape.constraints.iter().all(is_met)", "true")],
     },
     Mutant {
         name: "reservation-leaks",

@@ -87,6 +87,11 @@ fn spec(wish: &Wish) -> v1::JobSpec {
         requeue_timeout: wish.queue_timeout.map(duration),
         run_timeout: wish.run_timeout.map(duration),
         stop_grace: Some(duration(wish.stop_grace)),
+        constraints: [wish.constraint]
+            .iter()
+            .filter(|text| !text.is_empty())
+            .map(ToString::to_string)
+            .collect(),
         ..v1::JobSpec::default()
     }
 }

@@ -46,6 +46,8 @@ pub struct Machine {
     pub gpus: (usize, &'static str),
     /// How far its clock is from the truth, in milliseconds.
     pub skew_ms: i64,
+    /// Its label `zone`; empty for none.
+    pub zone: &'static str,
 }
 
 /// What a client wants.
@@ -63,6 +65,8 @@ pub struct Wish {
     pub cpu_millis: u64,
     /// GPUs of any model.
     pub gpus: i32,
+    /// What the executor's labels must meet; empty for nothing.
+    pub constraint: &'static str,
     /// 0 to 100.
     pub priority: i32,
     /// Retries of its own failures.
@@ -163,7 +167,7 @@ impl Plan {
         let schedulers = *[1, 2, 2, 3].choose(&mut rng).expect("there is a choice");
         let executors = *[1, 2, 2, 3, 4].choose(&mut rng).expect("there is a choice");
         let skewed = rng.random_bool(0.3);
-        let machines = (0..executors).map(|_| machine(&mut rng, skewed)).collect::<Vec<_>>();
+        let mut machines = (0..executors).map(|_| machine(&mut rng, skewed)).collect::<Vec<_>>();
         let mix = Mix {
             on_lost: on_lost(&mut rng),
             quick: rng.random_bool(0.25),
@@ -181,6 +185,7 @@ impl Plan {
         if rng.random_bool(0.5) {
             come_late(&mut rng, &mut jobs);
         }
+        zone(seed, &mut machines, &mut jobs);
         let faults = fault::drawn(&mut rng, schedulers, executors);
         let rounds = if rng.random_bool(0.5) { rng.random_range(1..3) } else { 0 };
         let rounds = (0..rounds).map(|number| round(&mut rng, number, executors)).collect();
@@ -227,7 +232,28 @@ fn on_lost(rng: &mut StdRng) -> Vec<v1::OnLost> {
 fn machine(rng: &mut StdRng, skewed: bool) -> Machine {
     let gpus = *[(0, ""), (1, "t4"), (2, "a100")].choose(rng).expect("there is a choice");
     let skew_ms = if skewed { rng.random_range(-3_600_000..3_600_000) } else { 0 };
-    Machine { cores: rng.random_range(1..4), gpus, skew_ms }
+    Machine { cores: rng.random_range(1..4), gpus, skew_ms, zone: "" }
+}
+
+/// Gives some clusters zones, and lets jobs ask for them: what is drawn for all else stays as it is without.
+fn zone(seed: u64, machines: &mut [Machine], jobs: &mut [Wish]) {
+    let mut rng = StdRng::seed_from_u64(seed.rotate_left(32) ^ 0x7a6f_6e65);
+    if !rng.random_bool(0.3) {
+        return;
+    }
+    for machine in machines {
+        machine.zone = ["", "a", "b"].choose(&mut rng).expect("there is a choice");
+    }
+    for wish in jobs {
+        if !rng.random_bool(0.4) {
+            continue;
+        }
+        let constraints = ["zone=a", "zone!=a", "!zone", "zone in (a, b)"];
+        wish.constraint = constraints.choose(&mut rng).expect("there is a choice");
+        // There may be none such.
+        let timeout = Duration::from_secs(rng.random_range(1..30));
+        wish.queue_timeout.get_or_insert(timeout);
+    }
 }
 
 fn wish(rng: &mut StdRng, number: usize, mix: &Mix, gap_ms: u64) -> Wish {
@@ -248,6 +274,7 @@ fn wish(rng: &mut StdRng, number: usize, mix: &Mix, gap_ms: u64) -> Wish {
         on_lost: *mix.on_lost.choose(rng).expect("there is a choice"),
         cpu_millis: *[250, 500, 1_000].choose(rng).expect("there is a choice"),
         gpus: 0,
+        constraint: "",
         priority: 50,
         max_retries: 0,
         queue_timeout: None,

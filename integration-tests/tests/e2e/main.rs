@@ -10,6 +10,7 @@ mod containers;
 mod dev;
 mod doctor;
 mod failpoints;
+mod gpus;
 mod health;
 mod lifecycle;
 mod lost_executor;

@@ -7,6 +7,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod backoff;
+pub mod constraint;
 pub mod digest;
 pub mod executor;
 pub mod filter;

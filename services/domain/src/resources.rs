@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::constraint::{Constraint, Labels};
+
 /// What a job asks for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Demand {
@@ -13,6 +15,8 @@ pub struct Demand {
     pub gpu_count: u32,
     /// Models any of which will do, sorted; empty means any model.
     pub gpu_models: Vec<String>,
+    /// What the executor's labels must meet, all of it, sorted.
+    pub constraints: Vec<Constraint>,
 }
 
 /// One GPU device of an executor.
@@ -52,6 +56,11 @@ impl Demand {
     /// Says whether a device's model is among those the job accepts.
     pub fn accepts_model(&self, model: &str) -> bool {
         self.gpu_models.is_empty() || self.gpu_models.iter().any(|m| m == model)
+    }
+
+    /// Says whether an executor's labels will do.
+    pub fn suits(&self, labels: &Labels) -> bool {
+        self.constraints.iter().all(|constraint| constraint.is_met_by(labels))
     }
 
     /// Says whether the demand fits an executor on which nothing is reserved.

@@ -199,7 +199,8 @@ impl Image {
         if newer {
             match executor.state {
                 ExecutorState::Active => {
-                    self.board.put_executor(&executor.id, &executor.capacity, takes_jobs(executor));
+                    let takes_jobs = takes_jobs(executor);
+                    self.board.put_executor(&executor.id, &executor.capacity, &executor.labels, takes_jobs);
                 }
                 ExecutorState::Lost => self.board.remove_executor(&executor.id),
             }
@@ -248,6 +249,7 @@ impl Image {
             id: executor.id.clone(),
             takes_jobs: takes_jobs(executor),
             capacity: executor.capacity.clone(),
+            labels: executor.labels.clone(),
             reserved: self.board.reserved(&executor.id).cloned().unwrap_or_default(),
         };
         self.executors

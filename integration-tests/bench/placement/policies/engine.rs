@@ -86,6 +86,7 @@ fn asked(shape: &Shape) -> Asked {
         } else {
             Models::Of(models.collect(), Vec::new())
         },
+        constraints: Vec::new(),
     }
 }
 

@@ -244,7 +244,7 @@ fn board(cluster: &Cluster) -> Board {
             memory_bytes: node.capacity.memory_mib << 20,
             gpus: (0..gpus).map(device).collect(),
         };
-        board.put_executor(&executor(index), &capacity, true);
+        board.put_executor(&executor(index), &capacity, &std::collections::BTreeMap::new(), true);
     }
     board
 }
@@ -262,6 +262,7 @@ fn as_request(shape: &Shape) -> Request {
             memory_bytes: shape.memory_mib << 20,
             gpu_count: u32::from(shape.gpus),
             gpu_models: models.map(|bit| format!("model-{}", 1 << bit)).collect(),
+            constraints: Vec::new(),
         },
         avoid: None,
         priority: 50,

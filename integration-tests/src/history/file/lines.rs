@@ -125,6 +125,8 @@ pub(super) struct JobLine {
     #[serde(default)]
     pub memory_bytes: u64,
     #[serde(default)]
+    pub constraints: Vec<String>,
+    #[serde(default)]
     pub queue_timeout_ms: Option<u64>,
     #[serde(default)]
     pub create_time_ms: u64,
@@ -167,6 +169,8 @@ pub(super) struct ExecutorLine {
     pub memory_bytes: u64,
     #[serde(default)]
     pub gpu_device_ids: Vec<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Who leads; nobody where the id is empty.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 
+use berth_domain::constraint::Constraint;
 use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::{EndReason, JOB_STATES, Job, JobState};
@@ -144,7 +145,13 @@ fn job_of(line: JobLine, revision: u64) -> Result<Job, String> {
         let known = REASONS.into_iter().find(|reason| reason_name(*reason) == name);
         known.ok_or_else(|| format!("{name:?} is no reason of an end"))
     });
-    let demand = Demand { cpu_millis: line.cpu_millis, memory_bytes: line.memory_bytes, ..Demand::default() };
+    let constraint = |text: &String| Constraint::parse(text).map_err(|error| format!("{text:?} {error}"));
+    let demand = Demand {
+        cpu_millis: line.cpu_millis,
+        memory_bytes: line.memory_bytes,
+        constraints: line.constraints.iter().map(constraint).collect::<Result<_, _>>()?,
+        ..Demand::default()
+    };
     let spec = JobSpec {
         image: String::new(),
         command: Vec::new(),
@@ -193,6 +200,7 @@ fn executor_of(line: ExecutorLine, revision: u64) -> Executor {
         restarting: line.restarting,
         drain: line.draining.then(Drain::default),
         fenced: line.fenced,
+        labels: line.labels,
         revision,
         ..Executor::new(ExecutorId::trusted(line.id), SchedulerId::trusted(""), capacity, 0)
     }

@@ -101,6 +101,7 @@ fn job(job: &Job) -> JobLine {
         on_lost: Some(on_lost_name(job.on_lost).to_owned()),
         cpu_millis: job.demand.cpu_millis,
         memory_bytes: job.demand.memory_bytes,
+        constraints: job.demand.constraints.iter().map(ToString::to_string).collect(),
         queue_timeout_ms: job.queue_timeout_ms,
         create_time_ms: job.create_time_ms,
         due_time_ms: job.due_time_ms,
@@ -126,6 +127,7 @@ fn executor(executor: &Executor) -> ExecutorLine {
         cpu_millis: executor.capacity.cpu_millis,
         memory_bytes: executor.capacity.memory_bytes,
         gpu_device_ids: executor.capacity.gpus.iter().map(|gpu| gpu.id.clone()).collect(),
+        labels: executor.labels.clone(),
     }
 }
 

@@ -78,6 +78,9 @@ pub struct JobFlags {
     /// How long it may wait for an executor; 0 waits for ever [default: 15s]
     #[arg(long, value_parser = values::duration, value_name = "DURATION", help_heading = "Scheduling")]
     queue_timeout: Option<Duration>,
+    /// What the executor's labels must meet: KEY=VALUE, KEY!=VALUE, "KEY in (A, B)", "KEY notin (A, B)", KEY, !KEY
+    #[arg(long, value_name = "CONSTRAINT", help_heading = "Scheduling")]
+    constraint: Vec<String>,
     /// How often a failure of its own is retried
     #[arg(
         long,
@@ -138,6 +141,7 @@ impl JobFlags {
             working_dir: self.workdir.clone().unwrap_or_default(),
             namespace: self.namespace.clone().unwrap_or_default(),
             network: self.network.map(network).unwrap_or_default().to_owned(),
+            constraints: self.constraint.clone(),
             pull_policy: self.pull.map(pull_policy).unwrap_or_default().to_owned(),
             ..Default::default()
         }

@@ -1,5 +1,9 @@
 //! Demands and free room as numbers: what the engine compares, without names of executors or devices.
 
+use std::sync::Arc;
+
+use crate::constraint::{Constraint, Labels};
+
 /// A model of GPU, numbered.
 pub type ModelId = u16;
 
@@ -38,6 +42,8 @@ pub struct Shape {
     pub memory_bytes: u64,
     /// The models that will do.
     pub models: Models,
+    /// What labels must meet, sorted.
+    pub constraints: Vec<Constraint>,
 }
 
 impl Shape {
@@ -55,6 +61,11 @@ impl Shape {
         }
     }
 
+    /// The same for whatever labels.
+    pub fn without_constraints(&self) -> Self {
+        Self { constraints: Vec::new(), ..self.clone() }
+    }
+
     /// The same with other numbers for models.
     pub fn with_models(&self, renumber: &dyn Fn(&Models) -> Models) -> Self {
         Self { models: renumber(&self.models), ..self.clone() }
@@ -66,6 +77,7 @@ impl Shape {
             && self.memory_bytes >= other.memory_bytes
             && self.gpus >= other.gpus
             && self.gpu_millis >= other.gpu_millis
+            && other.constraints.iter().all(|constraint| self.constraints.contains(constraint))
             && match (&self.models, &other.models) {
                 (_, Models::Any) => true,
                 (Models::Any, Models::Of(..)) => other.gpus == 0,
@@ -152,14 +164,21 @@ pub struct Room {
     pub memory_bytes: u64,
     /// Its devices, sorted.
     lots: Vec<Lot>,
+    /// The labels that some job asks about; none where there are none.
+    labels: Option<Arc<Labels>>,
 }
 
 impl Room {
     /// Room with these devices: the model of each, and what is free of it.
     pub fn new(cpu_millis: u64, memory_bytes: u64, devices: impl Iterator<Item = (ModelId, u16)>) -> Self {
-        let mut room = Self { cpu_millis, memory_bytes, lots: Vec::new() };
+        let mut room = Self { cpu_millis, memory_bytes, lots: Vec::new(), labels: None };
         devices.for_each(|(model, free_millis)| room.add(Lot { model, free_millis, count: 1 }));
         room
+    }
+
+    /// The same on an executor with these labels.
+    pub fn labelled(self, labels: Option<Arc<Labels>>) -> Self {
+        Self { labels, ..self }
     }
 
     /// Its devices.
@@ -198,6 +217,15 @@ impl Room {
         self.cpu_millis >= shape.cpu_millis
             && self.memory_bytes >= shape.memory_bytes
             && (shape.gpus == 0 || self.usable(shape) >= shape.gpus)
+            && self.suits(shape)
+    }
+
+    fn suits(&self, shape: &Shape) -> bool {
+        let is_met = |constraint: &Constraint| match &self.labels {
+            Some(labels) => constraint.is_met_by(labels),
+            None => constraint.is_met_by(&Labels::new()),
+        };
+        shape.constraints.iter().all(is_met)
     }
 
     /// What a job could not use of the devices, in thousandths of one.

@@ -1,7 +1,7 @@
 //! The cluster as placement sees it, kept up to date job by job and executor by executor: what is free where, what
 //! waits, and who has how much. It maps names to the engine's numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::amounts::{Amounts, ModelId, Models, Room, Shape, WHOLE};
 use super::executors::{Executor, Running};
@@ -11,6 +11,7 @@ use super::reserve::opening;
 use super::round::{Placed, Round};
 use super::types::{Choice, Holding, Moment, Opening, Placement, Plan, Request, Trial};
 use super::worth::Scale;
+use crate::constraint::{Constraint, Labels};
 use crate::ids::{ExecutorId, JobId, Namespace};
 use crate::resources::{Capacity, Demand, GpuDevice, Reserved};
 
@@ -27,6 +28,8 @@ pub struct Board {
     age_limit_ms: u64,
     fleet: Fleet,
     models: BTreeMap<String, ModelId>,
+    /// The labels that some job asks about.
+    keys: BTreeSet<String>,
     slots: BTreeMap<ExecutorId, Slot>,
     executors: Vec<Executor>,
     queue: Queue,
@@ -58,6 +61,7 @@ impl Board {
             age_limit_ms: placement.age_limit_ms,
             fleet: Fleet::new(placement.policy),
             models: BTreeMap::new(),
+            keys: BTreeSet::new(),
             slots: BTreeMap::new(),
             executors: Vec::new(),
             queue: Queue::default(),
@@ -67,8 +71,8 @@ impl Board {
         }
     }
 
-    /// Says what an executor has, and whether it takes jobs.
-    pub fn put_executor(&mut self, id: &ExecutorId, capacity: &Capacity, takes_jobs: bool) {
+    /// Says what an executor has, its labels, and whether it takes jobs.
+    pub fn put_executor(&mut self, id: &ExecutorId, capacity: &Capacity, labels: &Labels, takes_jobs: bool) {
         self.tidy();
         capacity.gpus.iter().for_each(|gpu| self.know_model(&gpu.model));
         let slot = self.slot(id);
@@ -77,6 +81,9 @@ impl Board {
             executor.capacity = Some(capacity.clone());
             executor.look_up_models(&self.models);
             self.whole = None;
+        }
+        if executor.labels != *labels {
+            executor.labels.clone_from(labels);
         }
         executor.takes_jobs = takes_jobs;
         self.refresh(slot);
@@ -117,10 +124,10 @@ impl Board {
         self.queue.remove(request.priority, &request.namespace, kind, &age).then_some(kind.shape)
     }
 
-    /// Counts jobs that have been submitted: what comes often shapes what is kept free.
+    /// Counts jobs that have been submitted: what comes often shapes what is kept free, whatever labels it asks for.
     pub fn count_arrivals(&mut self, demand: &Demand, count: u64) {
         self.tidy();
-        let shape = self.shape(demand);
+        let shape = self.shape(demand).without_constraints();
         let id = self.fleet.shape_id(&shape);
         self.fleet.mix().arrive(id, count);
     }
@@ -132,6 +139,7 @@ impl Board {
             cpu_millis: shape.cpu_millis,
             memory_bytes: shape.memory_bytes,
             gpu_count: shape.gpus,
+            constraints: shape.constraints.clone(),
             gpu_models: match &shape.models {
                 Models::Any => Vec::new(),
                 Models::Of(models, others) => {
@@ -238,6 +246,7 @@ impl Board {
     }
 
     fn kind(&mut self, request: &Request) -> Kind {
+        self.ask_about(&request.demand.constraints);
         let shape = self.shape(&request.demand);
         Kind {
             shape: self.fleet.shape_id(&shape),
@@ -255,6 +264,20 @@ impl Board {
             cpu_millis: demand.cpu_millis,
             memory_bytes: demand.memory_bytes,
             models: if is_any { Models::Any } else { models_of(demand.gpu_models.iter(), &self.models) },
+            constraints: demand.constraints.clone(),
+        }
+    }
+
+    /// Tells executors apart by labels that nobody has asked about so far.
+    fn ask_about(&mut self, constraints: &[Constraint]) {
+        for constraint in constraints {
+            if self.keys.insert(constraint.key().to_owned()) {
+                for slot in 0..self.executors.len() {
+                    if self.executors[slot].labels.contains_key(constraint.key()) {
+                        self.refresh(slot);
+                    }
+                }
+            }
         }
     }
 
@@ -296,6 +319,7 @@ impl Board {
         self.executors.push(Executor {
             id: id.clone(),
             capacity: None,
+            labels: Labels::new(),
             takes_jobs: false,
             rank,
             whole: Room::default(),
@@ -330,14 +354,16 @@ impl Board {
             return;
         };
         let models = &self.models;
+        let labels = executor.labels_of(&self.keys);
         let whole = |gpu: &GpuDevice| Some((*models.get(&gpu.model)?, WHOLE));
         let all = capacity.gpus.iter().filter_map(whole);
-        executor.whole = Room::new(capacity.cpu_millis, capacity.memory_bytes, all);
+        executor.whole = Room::new(capacity.cpu_millis, capacity.memory_bytes, all).labelled(labels.clone());
         let free = capacity.gpus.iter().filter(|gpu| !executor.reserved.gpu_ids.contains(&gpu.id));
         let free = free.filter_map(whole);
         let cpu_millis = capacity.cpu_millis.saturating_sub(executor.reserved.cpu_millis);
         let memory_bytes = capacity.memory_bytes.saturating_sub(executor.reserved.memory_bytes);
-        self.fleet.set(slot, Room::new(cpu_millis, memory_bytes, free), executor.takes_jobs);
+        let room = Room::new(cpu_millis, memory_bytes, free).labelled(labels);
+        self.fleet.set(slot, room, executor.takes_jobs);
     }
 
     /// Numbers everything anew where most numbers are no longer in use; to be called before numbers are taken.
@@ -380,8 +406,11 @@ impl Board {
         let mix = old.known_mix().renumbered(&mut number);
         self.queue.renumber(&mut number);
         *fleet.mix() = mix;
+        self.keys.clear();
         for (shape, count) in self.queue.counts() {
             (0..count).for_each(|_| fleet.mix().wait(shape));
+            let keys = fleet.shape(shape).constraints.iter().map(Constraint::key);
+            self.keys.extend(keys.map(str::to_owned));
         }
         self.fleet = fleet;
         let mut all: Vec<Executor> = std::mem::take(&mut self.executors);

@@ -21,14 +21,27 @@ fn capacity(name: &str, cpu_millis: u64, models: &[&str]) -> Capacity {
 fn board(policy: Policy, executors: &[(&str, u64, &[&str])]) -> Board {
     let mut board = Board::new(Placement { policy, age_limit_ms: AGE_LIMIT_MS });
     for (name, cpu_millis, models) in executors {
-        board.put_executor(&ExecutorId::trusted(*name), &capacity(name, *cpu_millis, models), true);
+        put(&mut board, name, &capacity(name, *cpu_millis, models), true);
     }
     board
 }
 
+fn put(board: &mut Board, name: &str, capacity: &Capacity, takes_jobs: bool) {
+    board.put_executor(&ExecutorId::trusted(name), capacity, &Labels::new(), takes_jobs);
+}
+
+fn constraints(text: &str) -> Vec<Constraint> {
+    let texts = [text].into_iter().filter(|text| !text.is_empty());
+    texts.map(|text| Constraint::parse(text).expect("is valid")).collect()
+}
+
+fn labels(zone: &str) -> Labels {
+    if zone.is_empty() { Labels::new() } else { [("zone".to_owned(), zone.to_owned())].into() }
+}
+
 fn demand(cpu_millis: u64, gpu_count: u32, models: &[&str]) -> Demand {
     let gpu_models = models.iter().map(|model| (*model).to_owned()).collect();
-    Demand { cpu_millis, memory_bytes: 1, gpu_count, gpu_models }
+    Demand { cpu_millis, memory_bytes: 1, gpu_count, gpu_models, constraints: Vec::new() }
 }
 
 /// A job that has just been submitted; its name decides which is the older.
@@ -164,11 +177,11 @@ fn an_avoided_executor_is_used_only_if_no_other_will_do() {
 fn one_that_takes_no_jobs_gets_none_and_one_that_is_forgotten_neither() {
     let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 4_000, &[])]);
     board.push(request("1", 1_000, 0));
-    board.put_executor(&ExecutorId::trusted("a"), &capacity("a", 4_000, &[]), false);
+    put(&mut board, "a", &capacity("a", 4_000, &[]), false);
     assert_eq!(placed(&mut board), pairs(&[("1", "b")]));
     board.remove_executor(&ExecutorId::trusted("b"));
     assert_eq!(placed(&mut board), []);
-    board.put_executor(&ExecutorId::trusted("a"), &capacity("a", 4_000, &[]), true);
+    put(&mut board, "a", &capacity("a", 4_000, &[]), true);
     assert_eq!(placed(&mut board), pairs(&[("1", "a")]));
 }
 
@@ -250,7 +263,7 @@ fn numbers_are_given_anew_and_nothing_else_changes() {
     let before = board.plan(&MOMENT);
     for cpu in 0..3 * STALE_NUMBERS as u64 {
         board.count_arrivals(&demand(cpu + 1, 0, &[]), 1);
-        board.put_executor(&ExecutorId::trusted(format!("c-{cpu}")), &capacity("c", 1, &[]), false);
+        put(&mut board, &format!("c-{cpu}"), &capacity("c", 1, &[]), false);
         board.remove_executor(&ExecutorId::trusted(format!("c-{cpu}")));
     }
     assert_eq!(board.plan(&MOMENT), before);
@@ -267,7 +280,7 @@ fn models_that_no_executor_has_are_remembered_by_name() {
     board.push(asks("2", &["h100", "z1"]));
     assert_eq!(placed(&mut board), [], "neither takes just any model");
     assert_eq!(board.models.len(), 1, "jobs make no models");
-    board.put_executor(&ExecutorId::trusted("b"), &capacity("b", 4_000, &["h100"]), true);
+    put(&mut board, "b", &capacity("b", 4_000, &["h100"]), true);
     assert_eq!(placed(&mut board), pairs(&[("2", "b")]));
     board.count_arrivals(&demand(1_000, 1, &["h100", "y1"]), 3);
     assert_eq!(board.arrivals(), [(demand(1_000, 1, &["h100", "y1"]), 3)]);
@@ -282,7 +295,7 @@ fn devices_of_one_that_was_lost_and_is_back_are_given_back() {
         ..holding("x", "a", 0, None)
     };
     board.hold(&holding);
-    board.put_executor(&ExecutorId::trusted("a"), &capacity("a", 4_000, &["t4", "t4"]), true);
+    put(&mut board, "a", &capacity("a", 4_000, &["t4", "t4"]), true);
     board.push(aged(request("large", 1_000, 2)));
     let plan = board.plan(&MOMENT);
     assert_eq!(plan.reserved, [(JobId::trusted("large"), ExecutorId::trusted("a"))]);
@@ -305,21 +318,50 @@ fn ranks_follow_names_however_executors_come() {
     names.dedup();
     let mut board = Board::new(Placement::default());
     for name in &names {
-        board.put_executor(&ExecutorId::trusted(name.as_str()), &capacity(name, 1_000, &[]), true);
+        put(&mut board, name, &capacity(name, 1_000, &[]), true);
     }
     // So often between the same two that there is no room left.
     for name in (0..200).rev().map(|i| format!("a{i:03}")) {
-        board.put_executor(&ExecutorId::trusted(name.as_str()), &capacity(&name, 1_000, &[]), true);
+        put(&mut board, &name, &capacity(&name, 1_000, &[]), true);
     }
     assert_eq!(board.numbered, (0, 0), "those that come before all others have room");
     let mut close = "e100".to_owned();
     for _ in 0..58 {
         close.push('0');
-        board.put_executor(&ExecutorId::trusted(close.as_str()), &capacity("c", 1_000, &[]), true);
+        put(&mut board, &close, &capacity("c", 1_000, &[]), true);
     }
     let mut ranked: Vec<(Rank, &ExecutorId)> = board.executors.iter().map(|e| (e.rank, &e.id)).collect();
     ranked.sort_unstable();
     assert!(ranked.is_sorted_by(|one, other| one.1 < other.1 && one.0 < other.0));
+}
+
+#[test]
+fn jobs_go_where_the_labels_are_that_they_ask_for() {
+    let mut board = board(Policy::Auto, &[("a", 2_000, &[])]);
+    let zoned = |job, cpu, text| {
+        let request = request(job, cpu, 0);
+        Request { demand: Demand { constraints: constraints(text), ..request.demand }, ..request }
+    };
+    let id = ExecutorId::trusted("b");
+    board.put_executor(&id, &capacity("b", 8_000, &[]), &labels("b"), true);
+    board.push(zoned("1", 1_000, "zone=b"));
+    board.push(zoned("2", 1_000, "zone!=b"));
+    board.push(zoned("3", 1_000, "zone=c"));
+    assert_eq!(placed(&mut board), pairs(&[("1", "b"), ("2", "a")]));
+    // Who has asked for less labels and found no place says nothing of who asks for others.
+    board.push(zoned("4", 6_000, "zone!=b"));
+    board.push(zoned("5", 6_000, "zone"));
+    assert_eq!(placed(&mut board), pairs(&[("1", "b"), ("2", "a"), ("5", "b")]));
+    board.put_executor(&id, &capacity("b", 8_000, &[]), &labels("c"), true);
+    assert_eq!(placed(&mut board), pairs(&[("4", "b"), ("3", "b"), ("2", "b")]), "labels change");
+    assert_eq!(board.keys.len(), 1);
+    for job in [zoned("1", 1_000, "zone=b"), zoned("2", 1_000, "zone!=b"), zoned("3", 1_000, "zone=c")] {
+        board.withdraw(&job);
+    }
+    board.withdraw(&zoned("4", 6_000, "zone!=b"));
+    board.withdraw(&zoned("5", 6_000, "zone"));
+    board.renumber(&Models::clone);
+    assert!(board.keys.is_empty(), "nobody asks any more");
 }
 
 #[test]
@@ -350,55 +392,60 @@ fn what_is_only_tried_changes_nothing() {
 /// A cluster and a queue, by numbers.
 #[derive(Debug, Clone)]
 struct Scene {
-    executors: Vec<(u64, Vec<usize>)>,
+    executors: Vec<(u64, Vec<usize>, usize)>,
     jobs: Vec<Request>,
 }
 
-type Drawn = (u64, u32, std::collections::BTreeSet<usize>, u8, usize, bool);
+type Drawn = (u64, u32, BTreeSet<usize>, u8, usize, bool, usize);
 
 const MODELS: [&str; 3] = ["a100", "t4", "v100"];
+const ZONES: [&str; 3] = ["", "a", "b"];
+const CONSTRAINTS: [&str; 6] = ["", "", "zone=a", "zone!=a", "!zone", "zone in (a, b)"];
 
 fn jobs() -> impl Strategy<Value = Vec<Request>> {
     let models = prop::collection::btree_set(0..3_usize, 0..3);
-    let one = (1..6_000_u64, 0..4_u32, models, 0..3_u8, 0..2_usize, any::<bool>());
+    let one = (1..6_000_u64, 0..4_u32, models, 0..3_u8, 0..2_usize, any::<bool>(), 0..6_usize);
     prop::collection::vec(one, 1..30).prop_map(|all| {
-        let request = |(at, (cpu, gpus, models, priority, namespace, is_aged)): (usize, Drawn)| {
-            let models: Vec<&str> = models.into_iter().map(|model| MODELS[model]).collect();
-            let request = Request {
-                demand: demand(cpu, gpus, if gpus == 0 { &[] } else { &models }),
-                priority,
-                namespace: Namespace::trusted(["one", "two"][namespace]),
-                ..request(&format!("{at:02}"), 0, 0)
+        let request =
+            |(at, (cpu, gpus, models, priority, namespace, is_aged, constraint)): (usize, Drawn)| {
+                let models: Vec<&str> = models.into_iter().map(|model| MODELS[model]).collect();
+                let demand = demand(cpu, gpus, if gpus == 0 { &[] } else { &models });
+                let request = Request {
+                    demand: Demand { constraints: constraints(CONSTRAINTS[constraint]), ..demand },
+                    priority,
+                    namespace: Namespace::trusted(["one", "two"][namespace]),
+                    ..request(&format!("{at:02}"), 0, 0)
+                };
+                if is_aged { aged(request) } else { request }
             };
-            if is_aged { aged(request) } else { request }
-        };
         all.into_iter().enumerate().map(request).collect()
     })
 }
 
 fn scenes() -> impl Strategy<Value = Scene> {
-    let executors = prop::collection::vec((1..16_000_u64, prop::collection::vec(0..3_usize, 0..6)), 1..6);
+    let executors =
+        prop::collection::vec((1..16_000_u64, prop::collection::vec(0..3_usize, 0..6), 0..3_usize), 1..6);
     (executors, jobs()).prop_map(|(executors, jobs)| Scene { executors, jobs })
 }
 
 impl Scene {
-    fn capacities(&self) -> Vec<(ExecutorId, Capacity)> {
-        let one = |(at, (cpu, models)): (usize, &(u64, Vec<usize>))| {
+    fn executors(&self) -> Vec<(ExecutorId, Capacity, Labels)> {
+        let one = |(at, (cpu, models, zone)): (usize, &(u64, Vec<usize>, usize))| {
             let models: Vec<&str> = models.iter().map(|model| MODELS[*model]).collect();
             let name = format!("e{at}");
-            (ExecutorId::trusted(name.as_str()), capacity(&name, *cpu, &models))
+            (ExecutorId::trusted(name.as_str()), capacity(&name, *cpu, &models), labels(ZONES[*zone]))
         };
         self.executors.iter().enumerate().map(one).collect()
     }
 
     fn board(&self, is_reversed: bool) -> Board {
         let mut board = Board::new(Placement::default());
-        let (mut executors, mut jobs) = (self.capacities(), self.jobs.clone());
+        let (mut executors, mut jobs) = (self.executors(), self.jobs.clone());
         if is_reversed {
             executors.reverse();
             jobs.reverse();
         }
-        executors.iter().for_each(|(id, capacity)| board.put_executor(id, capacity, true));
+        executors.iter().for_each(|(id, capacity, labels)| board.put_executor(id, capacity, labels, true));
         jobs.into_iter().for_each(|job| assert!(board.push(job)));
         board
     }
@@ -406,11 +453,14 @@ impl Scene {
     /// What is reserved on each executor once a plan is carried out; fails where it could not be.
     fn reserved(&self, plan: &Plan) -> BTreeMap<ExecutorId, Reserved> {
         let mut reserved: BTreeMap<ExecutorId, Reserved> = BTreeMap::new();
-        let capacities: BTreeMap<ExecutorId, Capacity> = self.capacities().into_iter().collect();
+        let of = |(id, capacity, labels)| (id, (capacity, labels));
+        let executors: BTreeMap<ExecutorId, (Capacity, Labels)> =
+            self.executors().into_iter().map(of).collect();
         for (job, choice) in &plan.placed {
             let request = self.jobs.iter().find(|request| request.job == *job).expect("it waits");
-            let (capacity, reserved) =
-                (&capacities[&choice.executor], reserved.entry(choice.executor.clone()).or_default());
+            let ((capacity, labels), reserved) =
+                (&executors[&choice.executor], reserved.entry(choice.executor.clone()).or_default());
+            assert!(request.demand.suits(labels), "{job} must not go there");
             assert!(request.demand.fits(capacity, reserved), "{job} does not fit");
             assert_eq!(choice.gpu_device_ids.len(), request.demand.gpu_count as usize);
             for id in &choice.gpu_device_ids {
@@ -438,8 +488,8 @@ proptest! {
             let betters = plan.placed.iter().filter(|(id, _)| find(id).priority >= job.priority);
             let plan = Plan { placed: betters.cloned().collect(), ..Plan::default() };
             let reserved = scene.reserved(&plan);
-            for (id, capacity) in scene.capacities() {
-                let fits = job.demand.fits(&capacity, reserved.get(&id).unwrap_or(&Reserved::default()));
+            for (id, capacity, labels) in scene.executors() {
+                let fits = job.demand.suits(&labels) && job.demand.fits(&capacity, reserved.get(&id).unwrap_or(&Reserved::default()));
                 prop_assert!(kept.contains(&&id) || !fits, "{} fits on {id}", job.job);
             }
         }
@@ -462,11 +512,12 @@ proptest! {
         // With nobody else about, it goes where it fits, and fits where it goes.
         scene.jobs.clear();
         let trial = scene.board(false).try_out(&request, &MOMENT);
-        let fits = |(id, capacity): (ExecutorId, Capacity)| {
-            let node = Node { id, takes_jobs: true, capacity, reserved: Reserved::default() };
+        let fits = |(id, capacity, labels): (ExecutorId, Capacity, Labels)| {
+            let (takes_jobs, reserved) = (true, Reserved::default());
+            let node = Node { id, takes_jobs, capacity, reserved, labels };
             fit(&request.demand, &node).now.then_some(node.id)
         };
-        let fitting: Vec<ExecutorId> = scene.capacities().into_iter().filter_map(fits).collect();
+        let fitting: Vec<ExecutorId> = scene.executors().into_iter().filter_map(fits).collect();
         match &trial.choice {
             Some(choice) => prop_assert!(fitting.contains(&choice.executor)),
             None => prop_assert_eq!(fitting, []),

@@ -1,9 +1,11 @@
 //! Executors with what they have and who is on them, as the board keeps them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::amounts::{ModelId, Room, Shape};
 use super::fleet::Rank;
+use crate::constraint::Labels;
 use crate::ids::{ExecutorId, JobId};
 use crate::resources::{Capacity, Reserved};
 
@@ -14,6 +16,8 @@ pub struct Executor {
     pub id: ExecutorId,
     /// None before it has registered, or once it is lost: jobs may be on it all the same.
     pub capacity: Option<Capacity>,
+    /// Its labels.
+    pub labels: Labels,
     /// Whether it may be given jobs.
     pub takes_jobs: bool,
     /// Where it stands among those that are equally good.
@@ -40,6 +44,13 @@ pub struct Running {
 }
 
 impl Executor {
+    /// Those of its labels that some job asks about; none where there are none.
+    pub fn labels_of(&self, keys: &BTreeSet<String>) -> Option<Arc<Labels>> {
+        let asked = keys.iter().filter_map(|key| self.labels.get_key_value(key));
+        let asked: Labels = asked.map(|(key, value)| (key.clone(), value.clone())).collect();
+        (!asked.is_empty()).then(|| Arc::new(asked))
+    }
+
     /// The models of devices that it has.
     pub fn models_of(&self, gpu_device_ids: &[String], models: &BTreeMap<String, ModelId>) -> Vec<ModelId> {
         let devices = self.capacity.iter().flat_map(|capacity| &capacity.gpus);

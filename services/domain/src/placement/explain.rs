@@ -1,6 +1,7 @@
 //! Why a job waits: what no executor has, or how many would have it, and what each of them is short of.
 
 use super::types::Node;
+use crate::constraint::show;
 use crate::quantity;
 use crate::resources::{Demand, Reserved};
 
@@ -9,8 +10,10 @@ use crate::resources::{Demand, Reserved};
 pub enum Obstacle {
     /// No executor is registered.
     NoExecutors,
-    /// No executor is large enough even when empty.
+    /// No executor is large enough even when empty, or none of those whose labels will do.
     TooLarge(String),
+    /// No executor has labels that will do.
+    Unsuited(String),
     /// Some are large enough, none has room now.
     Busy {
         /// How many are large enough.
@@ -25,9 +28,13 @@ pub fn explain<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clon
     if nodes.clone().next().is_none() {
         return Obstacle::NoExecutors;
     }
+    let nodes = nodes.filter(|node| demand.suits(&node.labels));
     let fitting = nodes.clone().filter(|node| demand.fits_empty(&node.capacity));
     let out_of_service = fitting.clone().filter(|node| !node.takes_jobs).count();
     match fitting.count() {
+        0 if nodes.clone().next().is_none() => {
+            Obstacle::Unsuited(format!("No executor meets {}.", show(&demand.constraints)))
+        }
         0 => Obstacle::TooLarge(too_large(demand, nodes)),
         fitting => Obstacle::Busy { fitting, out_of_service },
     }
@@ -46,7 +53,9 @@ pub struct Fit {
 
 /// Tells how an executor suits a job.
 pub fn fit(demand: &Demand, node: &Node) -> Fit {
-    let (now, empty) = (demand.fits(&node.capacity, &node.reserved), demand.fits_empty(&node.capacity));
+    let suits = demand.suits(&node.labels);
+    let now = suits && demand.fits(&node.capacity, &node.reserved);
+    let empty = suits && demand.fits_empty(&node.capacity);
     let lacks = match (now, empty) {
         (true, _) => Vec::new(),
         (false, true) => lacks(demand, node, &node.reserved),
@@ -65,7 +74,12 @@ fn lacks(demand: &Demand, node: &Node, reserved: &Reserved) -> Vec<String> {
             format!("needs {needs}, {free} of {all} free")
         }
     };
-    let mut lacks = Vec::new();
+    let unmet = demand.constraints.iter().filter(|constraint| !constraint.is_met_by(&node.labels));
+    let unmet = unmet.map(|constraint| match node.labels.get(constraint.key()) {
+        Some(value) => format!("needs {constraint}, has {}={value}", constraint.key()),
+        None => format!("needs {constraint}, has no label {}", constraint.key()),
+    });
+    let mut lacks: Vec<String> = unmet.collect();
     let (all, free) =
         (node.capacity.cpu_millis, node.capacity.cpu_millis.saturating_sub(reserved.cpu_millis));
     if free < demand.cpu_millis {
@@ -109,8 +123,12 @@ fn too_large<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clone)
         let largest = nodes.clone().max_by_key(|node| (amount(node), std::cmp::Reverse(node.id.clone())));
         largest.filter(|node| amount(node) < asked)
     };
+    let whose = match demand.constraints.as_slice() {
+        [] => String::new(),
+        constraints => format!(" that meets {}", show(constraints)),
+    };
     let told = |needs: String, node: &Node, has: String| {
-        format!("Needs {needs}; the largest executor, {}, has {has}.", node.id)
+        format!("Needs {needs}; the largest executor{whose}, {}, has {has}.", node.id)
     };
     if let Some(node) = too_small(|n| n.capacity.cpu_millis, demand.cpu_millis) {
         let needs = quantity::count_of_cpus(demand.cpu_millis);
@@ -124,9 +142,9 @@ fn too_large<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node> + Clone)
     let most = nodes.clone().map(usable).max().unwrap_or(0);
     if most < demand.gpu_count as usize {
         let most = if most == 0 { "any".to_owned() } else { format!("more than {most}") };
-        return format!("Needs {}; no executor has {most}.", gpus(demand));
+        return format!("Needs {}; no executor{whose} has {most}.", gpus(demand));
     }
-    "No executor has enough CPU, memory and GPUs together.".to_owned()
+    format!("No executor{whose} has enough CPU, memory and GPUs together.")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::constraint::Constraint;
 use crate::ids::ExecutorId;
 use crate::resources::{Capacity, GpuDevice};
 
@@ -17,6 +18,7 @@ fn node(name: &str, cpu_millis: u64, memory_bytes: u64, models: &[&str]) -> Node
         takes_jobs: true,
         capacity: Capacity { cpu_millis, memory_bytes, gpus },
         reserved: Reserved::default(),
+        labels: BTreeMap::new(),
     }
 }
 
@@ -57,7 +59,7 @@ fn an_executor_is_told_what_it_is_short_of() {
     let mut node = node("e", 8_000, 4 << 30, &["t4", "t4", "a100"]);
     let demand = |cpu_millis, memory_bytes, gpu_count, models: &[&str]| {
         let gpu_models = models.iter().map(|model| (*model).to_owned()).collect();
-        Demand { cpu_millis, memory_bytes, gpu_count, gpu_models }
+        Demand { cpu_millis, memory_bytes, gpu_count, gpu_models, ..Demand::default() }
     };
     let short = |demand: Demand, node: &Node| {
         let fit = fit(&demand, node);
@@ -77,4 +79,27 @@ fn an_executor_is_told_what_it_is_short_of() {
         told(false, false, never),
         "what is busy is beside it"
     );
+}
+
+#[test]
+fn labels_are_told_with_what_is_there_instead() {
+    let mut a = node("a", 8_000, 1, &[]);
+    a.labels.insert("zone".into(), "a".into());
+    let b = node("b", 64_000, 1, &[]);
+    let nodes = cluster(vec![a.clone(), b.clone()]);
+    let demand = |cpu_millis, constraints: &[&str]| Demand {
+        cpu_millis,
+        constraints: constraints.iter().map(|text| Constraint::parse(text).expect("is valid")).collect(),
+        ..Demand::default()
+    };
+    let unsuited = Obstacle::Unsuited("No executor meets rack in (1, 2) and zone=a.".into());
+    assert_eq!(explain(&demand(1, &["rack in (1, 2)", "zone=a"]), nodes.values()), unsuited);
+    let large = "Needs 16 CPUs; the largest executor that meets zone=a, a, has 8.";
+    assert_eq!(explain(&demand(16_000, &["zone=a"]), nodes.values()), Obstacle::TooLarge(large.into()));
+    let busy = Obstacle::Busy { fitting: 1, out_of_service: 0 };
+    assert_eq!(explain(&demand(16_000, &["zone!=a"]), nodes.values()), busy);
+    let told = |node: &Node| fit(&demand(16_000, &["zone=b"]), node).short;
+    assert_eq!(told(&a), "Needs zone=b, has zone=a; needs 16 CPUs, has 8.");
+    assert_eq!(told(&b), "Needs zone=b, has no label zone.");
+    assert!(!fit(&demand(1, &["zone=b"]), &b).empty);
 }

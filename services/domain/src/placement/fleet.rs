@@ -190,7 +190,9 @@ impl Fleet {
         let has_mix = self.policy == Policy::Auto;
         if !self.is_current || (has_mix && self.mix.is_renewed()) {
             let typical = self.mix.look().into_iter();
-            let typical = typical.map(|(shape, weight)| (self.shapes[shape].clone(), weight)).collect();
+            // What labels are asked for says little of what room is worth.
+            let typical = typical.map(|(shape, weight)| (self.shapes[shape].without_constraints(), weight));
+            let typical = typical.collect();
             self.worth = Worth::new(self.policy, self.scale, typical, &self.capacity);
             self.is_current = true;
             self.orders.clear();

@@ -14,7 +14,14 @@ fn room(cpu: u64, memory: u64, gpus: &[(ModelId, u32)]) -> Room {
 
 fn shape(cpu: u64, gpus: u32, models: &[ModelId]) -> Shape {
     let models = if models.is_empty() { Models::Any } else { Models::Of(models.to_vec(), Vec::new()) };
-    Shape { gpus, gpu_millis: if gpus == 0 { 0 } else { WHOLE }, cpu_millis: cpu, memory_bytes: cpu, models }
+    Shape {
+        gpus,
+        gpu_millis: if gpus == 0 { 0 } else { WHOLE },
+        cpu_millis: cpu,
+        memory_bytes: cpu,
+        models,
+        constraints: Vec::new(),
+    }
 }
 
 fn fleet(rooms: &[Room]) -> Fleet {

@@ -52,8 +52,9 @@ pub struct Round<'a> {
     is_cut_short: bool,
 }
 
-/// What is hard to place, first: what few devices will do for, then what asks for many.
-type Hardness = (u64, Reverse<u32>, Reverse<u64>, Reverse<u64>, Shape, u64, bool);
+/// What is hard to place, first: what few devices will do for, then what is particular about labels, then what asks
+/// for much.
+type Hardness = (u64, Reverse<usize>, Reverse<u32>, Reverse<u64>, Reverse<u64>, Shape, u64, bool);
 
 impl<'a> Round<'a> {
     /// Begins.
@@ -182,7 +183,8 @@ impl<'a> Round<'a> {
         let shape = self.fleet.shape(kind.shape);
         let eligible = self.fleet.eligible_gpu_millis(kind.shape);
         let size = (Reverse(shape.gpus), Reverse(shape.cpu_millis), Reverse(shape.memory_bytes));
-        (eligible, size.0, size.1, size.2, shape.clone(), kind.run_timeout_ms, kind.may_repeat)
+        let labels = Reverse(shape.constraints.len());
+        (eligible, labels, size.0, size.1, size.2, shape.clone(), kind.run_timeout_ms, kind.may_repeat)
     }
 
     fn is_hopeless(&self, kind: Kind) -> bool {

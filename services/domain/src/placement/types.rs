@@ -1,6 +1,7 @@
 //! What placement is told, and what it answers.
 
 use super::worth::Policy;
+use crate::constraint::Labels;
 use crate::ids::{ExecutorId, JobId, Namespace};
 use crate::resources::{Capacity, Demand, Reserved};
 
@@ -15,6 +16,8 @@ pub struct Node {
     pub capacity: Capacity,
     /// What is reserved on it.
     pub reserved: Reserved,
+    /// Its labels.
+    pub labels: Labels,
 }
 
 /// What placement needs to know of a job that waits.

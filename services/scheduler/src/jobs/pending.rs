@@ -7,7 +7,7 @@ use berth_api::v1;
 use berth_api::v1::pending_reason::{Blocker, Code};
 use berth_domain::ids::ExecutorId;
 use berth_domain::job::Job;
-use berth_domain::placement::{Node, Obstacle, explain};
+use berth_domain::placement::{Node, Obstacle, explain, fit};
 use berth_domain::spec::OnLost;
 
 use crate::image::{Image, queue_limit_ms};
@@ -53,7 +53,7 @@ fn why(
     let nodes = image.nodes();
     let has_room = |is_meant: &dyn Fn(&Node) -> bool| {
         let mut free = nodes.values().filter(|node| node.takes_jobs && is_meant(node));
-        free.any(|node| job.demand.fits(&node.capacity, &node.reserved))
+        free.any(|node| fit(&job.demand, node).now)
     };
     let (code, message) = match explain(&job.demand, nodes.values()) {
         Obstacle::NoExecutors if image.has_executors() => {
@@ -63,7 +63,8 @@ fn why(
             let message = "No executor is registered. Start one: berth executor --schedulers HOST:PORT.";
             (Code::NoExecutors, message.to_owned())
         }
-        Obstacle::TooLarge(why) => (Code::TooLarge, format!("{why} {}", too_large_ends(job))),
+        Obstacle::TooLarge(why) => (Code::TooLarge, format!("{why} {}", ends(job, "a larger one joins"))),
+        Obstacle::Unsuited(why) => (Code::Constraints, format!("{why} {}", ends(job, "one that does joins"))),
         Obstacle::Busy { .. } if has_room(&|node| !is_kept(&node.id)) => {
             (Code::Queued, format!("Is being placed; {}.", jobs_ahead(ahead)))
         }
@@ -94,20 +95,20 @@ pub fn jobs_ahead(ahead: usize) -> String {
     format!("{ahead} {} ahead", if ahead == 1 { "job" } else { "jobs" })
 }
 
-fn too_large_ends(job: &Job) -> String {
+/// What becomes of a job for which there is no executor, unless that changes.
+fn ends(job: &Job, unless: &str) -> String {
     match queue_limit_ms(job) {
-        Some(limit) => format!(
-            "It fails in {} s unless a larger one joins; --queue-timeout 0 waits.",
-            limit.div_ceil(1_000)
-        ),
-        None => "It waits until a larger one joins.".to_owned(),
+        Some(limit) => {
+            format!("It fails in {} s unless {unless}; --queue-timeout 0 waits.", limit.div_ceil(1_000))
+        }
+        None => format!("It waits until {unless}."),
     }
 }
 
 /// Counts, for each dimension, the executors that are large enough but have too little of it free.
 fn blockers<'a>(job: &Job, nodes: impl Iterator<Item = &'a Node>) -> Vec<Blocker> {
     let mut short: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for node in nodes.filter(|node| job.demand.fits_empty(&node.capacity)) {
+    for node in nodes.filter(|node| fit(&job.demand, node).empty) {
         let free_cpu = node.capacity.cpu_millis.saturating_sub(node.reserved.cpu_millis);
         let free_memory = node.capacity.memory_bytes.saturating_sub(node.reserved.memory_bytes);
         let free_gpus = job.demand.usable_gpus(&node.capacity, &node.reserved).count();

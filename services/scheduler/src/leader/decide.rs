@@ -126,7 +126,7 @@ fn timeout_message(limit_ms: u64, obstacle: &Obstacle, has_executors: bool) -> S
     let why = match obstacle {
         Obstacle::NoExecutors if has_executors => "every executor is lost.".to_owned(),
         Obstacle::NoExecutors => "no executor is registered.".to_owned(),
-        Obstacle::TooLarge(why) => {
+        Obstacle::TooLarge(why) | Obstacle::Unsuited(why) => {
             let mut chars = why.chars();
             let first = chars.next().map(|c| c.to_ascii_lowercase()).into_iter();
             first.chain(chars).collect()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_domain::constraint::Constraint;
 use berth_domain::executor::Executor;
 use berth_domain::ids::{ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::{EndReason, Job, JobIndex, JobState};
@@ -38,7 +39,13 @@ pub(super) fn spec() -> JobSpec {
         command: vec!["true".to_owned()],
         env: BTreeMap::from([("KEY".to_owned(), "value".to_owned())]),
         working_dir: String::new(),
-        demand: Demand { cpu_millis: 1_000, memory_bytes: GIB, gpu_count: 0, gpu_models: Vec::new() },
+        demand: Demand {
+            cpu_millis: 1_000,
+            memory_bytes: GIB,
+            gpu_count: 0,
+            gpu_models: Vec::new(),
+            constraints: vec![Constraint::parse("zone in (a, b)").expect("is valid")],
+        },
         priority: 50,
         clocks: Clocks { stop_grace_ms: 10_000, pull_timeout_ms: 120_000, ..Clocks::default() },
         max_retries: 0,

@@ -1,5 +1,6 @@
 //! Job records.
 
+use berth_domain::constraint::Constraint;
 use berth_domain::ids::{ExecutorId, JobId, Namespace};
 use berth_domain::job::{EndReason, Job, JobState};
 use berth_domain::resources::Demand;
@@ -101,6 +102,7 @@ pub(super) fn demand_to_record(demand: &Demand) -> pb::Demand {
         memory_bytes: demand.memory_bytes,
         gpu_count: demand.gpu_count,
         gpu_models: demand.gpu_models.clone(),
+        constraints: demand.constraints.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -111,7 +113,13 @@ pub(super) fn demand_from_record(record: Option<pb::Demand>) -> Result<Demand, S
         memory_bytes: record.memory_bytes,
         gpu_count: record.gpu_count,
         gpu_models: record.gpu_models,
+        constraints: record.constraints.iter().map(|text| constraint(text)).collect::<Result<_, _>>()?,
     })
+}
+
+fn constraint(text: &str) -> Result<Constraint, StoreError> {
+    Constraint::parse(text)
+        .map_err(|error| StoreError::Corrupt { reason: format!("constraint {text:?} {error}") })
 }
 
 pub(super) fn on_lost_to_record(on_lost: OnLost) -> pb::OnLost {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_domain::constraint::Constraint;
 use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::{EndReason, JOB_STATES, Job};
@@ -24,12 +25,14 @@ fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 fn demand() -> impl Strategy<Value = Demand> {
-    (any::<u64>(), any::<u64>(), any::<u32>(), vec(any::<String>(), 0..3)).prop_map(
-        |(cpu_millis, memory_bytes, gpu_count, gpu_models)| Demand {
+    let constraints = prop::sample::subsequence(vec!["!spot", "zone in (a, b)", "zone!=c"], 0..3);
+    (any::<u64>(), any::<u64>(), any::<u32>(), vec(any::<String>(), 0..3), constraints).prop_map(
+        |(cpu_millis, memory_bytes, gpu_count, gpu_models, constraints)| Demand {
             cpu_millis,
             memory_bytes,
             gpu_count,
             gpu_models,
+            constraints: constraints.iter().map(|text| Constraint::parse(text).expect("is valid")).collect(),
         },
     )
 }
