@@ -104,6 +104,7 @@ pub fn request(name: &str, shape: &Shape, at_ms: u64) -> Request {
         ready_time_ms: at_ms,
         run_timeout_ms: None,
         may_repeat: true,
+        image_hash: 0,
     }
 }
 

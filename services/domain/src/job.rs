@@ -1,5 +1,6 @@
 //! The record of a job: what changes during its life, kept small beside its spec.
 
+use crate::digest::text_hash;
 use crate::ids::{AttemptRef, ExecutorId, JobId, Namespace};
 use crate::resources::Demand;
 use crate::spec::{JobSpec, OnLost};
@@ -108,6 +109,8 @@ pub struct Job {
     pub display_name: String,
     /// Names the spec by its content.
     pub spec_hash: String,
+    /// Names the image, so that it is known where it has run before.
+    pub image_hash: u64,
     /// Resources asked for, as in the spec.
     pub demand: Demand,
     /// 0 to 100, higher first.
@@ -191,6 +194,7 @@ impl Job {
             namespace: spec.namespace.clone(),
             display_name,
             spec_hash: spec.content_hash(),
+            image_hash: text_hash(&spec.image),
             demand: spec.demand.clone(),
             priority: spec.priority,
             queue_timeout_ms: spec.clocks.queue_timeout_ms,

@@ -72,6 +72,7 @@ fn request(job: &Job) -> Request {
         ready_time_ms: job.ready_time_ms,
         run_timeout_ms: job.run_timeout_ms,
         may_repeat: job.on_lost == OnLost::Retry,
+        image_hash: job.image_hash,
     }
 }
 
@@ -106,8 +107,8 @@ impl Image {
         }
     }
 
-    /// Takes over what an older image knows of the jobs that were submitted of late. The first image counts those
-    /// that it has.
+    /// Takes over what an older image knows of the jobs that were submitted of late, and of where images have run. The
+    /// first image counts those that it has.
     pub fn inherit(&mut self, older: &Self) {
         if older.position == Position::default() {
             for job in self.jobs.values() {
@@ -116,6 +117,10 @@ impl Image {
         }
         for (demand, count) in older.board.arrivals() {
             self.board.count_arrivals(&demand, count);
+        }
+        let known = |executor: &&ExecutorId| self.executors.contains_key(*executor);
+        for (executor, image) in older.board.images().filter(|(executor, _)| known(executor)) {
+            self.board.note_image(executor, image);
         }
     }
 
@@ -162,6 +167,9 @@ impl Image {
             }
             JobIndex::Assigned(executor) => {
                 self.board.hold(&holding(job, &executor));
+                if job.state == JobState::Running {
+                    self.board.note_image(&executor, job.image_hash);
+                }
                 self.assigned.entry(executor).or_default().insert(job.id.clone());
             }
             // An ended job needs nobody's attention.

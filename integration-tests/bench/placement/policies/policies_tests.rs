@@ -271,6 +271,7 @@ fn as_request(shape: &Shape) -> Request {
         ready_time_ms: 1_000_000,
         run_timeout_ms: None,
         may_repeat: true,
+        image_hash: 0,
     }
 }
 

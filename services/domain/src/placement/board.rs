@@ -1,14 +1,14 @@
 //! The cluster as placement sees it, kept up to date job by job and executor by executor: what is free where, what
 //! waits, and who has how much. It maps names to the engine's numbers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::amounts::{Amounts, ModelId, Models, Room, Shape, WHOLE};
 use super::executors::{Executor, Running};
 use super::fleet::{Fleet, Rank, ShapeId, Slot};
 use super::queue::{Kind, Queue, Waiter};
 use super::reserve::opening;
-use super::round::{Placed, Round};
+use super::round::{Images, Known, Placed, Round};
 use super::types::{Choice, Holding, Moment, Opening, Placement, Plan, Request, Trial};
 use super::worth::Scale;
 use crate::constraint::{Constraint, Labels};
@@ -32,6 +32,8 @@ pub struct Board {
     keys: BTreeSet<String>,
     slots: BTreeMap<ExecutorId, Slot>,
     executors: Vec<Executor>,
+    /// Where an image has run of late.
+    images: Images,
     queue: Queue,
     /// What each namespace has.
     usage: BTreeMap<Namespace, Amounts>,
@@ -64,6 +66,7 @@ impl Board {
             keys: BTreeSet::new(),
             slots: BTreeMap::new(),
             executors: Vec::new(),
+            images: Images::new(),
             queue: Queue::default(),
             usage: BTreeMap::new(),
             whole: None,
@@ -102,7 +105,8 @@ impl Board {
     pub fn push(&mut self, request: Request) -> bool {
         self.tidy();
         let kind = self.kind(&request);
-        let waiter = Waiter { avoid: request.avoid, ready_time_ms: request.ready_time_ms };
+        let Request { avoid, ready_time_ms, image_hash, .. } = request;
+        let waiter = Waiter { avoid, ready_time_ms, image_hash };
         let age = (request.create_time_ms, request.job);
         let is_new = self.queue.insert(request.priority, &request.namespace, kind, age, waiter);
         if is_new {
@@ -183,6 +187,27 @@ impl Board {
         self.refresh(slot);
     }
 
+    /// Notes that an executor has an image: it has run there.
+    pub fn note_image(&mut self, id: &ExecutorId, image_hash: u64) {
+        let slot = self.slot(id);
+        let executor = &mut self.executors[slot];
+        let place = (executor.rank, slot);
+        if let Some(oldest) = executor.note_image(image_hash) {
+            if let Some(places) = self.images.get_mut(&oldest) {
+                places.remove(&place);
+                if places.is_empty() {
+                    self.images.remove(&oldest);
+                }
+            }
+        }
+        self.images.entry(image_hash).or_default().insert(place);
+    }
+
+    /// Which images have run where of late, the newest last.
+    pub fn images(&self) -> impl Iterator<Item = (&ExecutorId, u64)> {
+        self.executors.iter().flat_map(|one| one.images.iter().map(|image| (&one.id, *image)))
+    }
+
     /// What is reserved on an executor.
     pub fn reserved(&self, id: &ExecutorId) -> Option<&Reserved> {
         self.slots.get(id).map(|slot| &self.executors[*slot].reserved)
@@ -195,7 +220,8 @@ impl Board {
         let usage = &self.usage;
         let share = |namespace: &Namespace| usage.get(namespace).map_or(0, |usage| usage.share_of(&whole));
         let aged_ms = moment.now_ms.saturating_sub(self.age_limit_ms);
-        let mut round = Round::new(&mut self.fleet, &self.executors, &self.slots, *moment, aged_ms);
+        let known = Known { executors: &self.executors, slots: &self.slots, images: &self.images };
+        let mut round = Round::new(&mut self.fleet, known, *moment, aged_ms);
         for level in self.queue.levels() {
             round.place_level(level, &share, &whole);
         }
@@ -325,6 +351,7 @@ impl Board {
             whole: Room::default(),
             reserved: Reserved::default(),
             running: BTreeMap::new(),
+            images: VecDeque::new(),
         });
         slot
     }
@@ -417,6 +444,7 @@ impl Board {
         all.retain(|executor| executor.capacity.is_some() || !executor.running.is_empty());
         all.sort_by(|one, other| one.id.cmp(&other.id));
         self.slots.clear();
+        self.images.clear();
         for (position, mut executor) in all.into_iter().enumerate() {
             for job in executor.running.values_mut() {
                 job.shape = job.shape.with_models(models);
@@ -425,6 +453,9 @@ impl Board {
             let rank = FIRST_RANK + GAP * position as Rank;
             let slot = self.fleet.add(rank);
             self.slots.insert(executor.id.clone(), slot);
+            for image in &executor.images {
+                self.images.entry(*image).or_default().insert((rank, slot));
+            }
             self.executors.push(Executor { rank, ..executor });
             self.refresh(slot);
         }

@@ -56,6 +56,7 @@ fn request(job: &str, cpu_millis: u64, gpu_count: u32) -> Request {
         ready_time_ms: NOW_MS,
         run_timeout_ms: None,
         may_repeat: true,
+        image_hash: 0,
     }
 }
 
@@ -362,6 +363,33 @@ fn jobs_go_where_the_labels_are_that_they_ask_for() {
     board.withdraw(&zoned("5", 6_000, "zone"));
     board.renumber(&Models::clone);
     assert!(board.keys.is_empty(), "nobody asks any more");
+}
+
+#[test]
+fn of_equal_executors_one_that_has_the_image_is_chosen() {
+    let all: [(&str, u64, &[&str]); 4] =
+        [("a", 4_000, &[]), ("b", 4_000, &[]), ("c", 4_000, &[]), ("d", 2_000, &[])];
+    let near = |job, cpu| Request { image_hash: 7, ..request(job, cpu, 0) };
+    let mut board = board(Policy::Auto, &all);
+    ["d", "c", "b"].into_iter().for_each(|id| board.note_image(&ExecutorId::trusted(id), 7));
+    board.push(near("1", 3_000));
+    assert_eq!(placed(&mut board), pairs(&[("1", "b")]), "the first by name of those that have it");
+    board.hold(&holding("x", "b", 1_000, None));
+    board.push(near("2", 4_000));
+    assert_eq!(placed(&mut board), pairs(&[("2", "c"), ("1", "b")]), "what is free comes first");
+    board.push(near("3", 1_000));
+    board.push(request("4", 2_000, 0));
+    board.renumber(&Models::clone);
+    assert_eq!(placed(&mut board), pairs(&[("2", "c"), ("1", "b"), ("4", "d"), ("3", "a")]));
+    for image in 100..100 + 40 {
+        board.note_image(&ExecutorId::trusted("c"), image);
+    }
+    assert_eq!(board.images().filter(|(id, _)| id.as_str() == "c").count(), 32);
+    assert_eq!(board.images[&7].len(), 2, "c has forgotten it");
+    let mut plain = self::board(Policy::BestFit, &all);
+    plain.note_image(&ExecutorId::trusted("c"), 7);
+    plain.push(near("1", 4_000));
+    assert_eq!(self::placed(&mut plain), pairs(&[("1", "a")]), "best fit goes by name");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Executors with what they have and who is on them, as the board keeps them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::amounts::{ModelId, Room, Shape};
@@ -8,6 +8,9 @@ use super::fleet::Rank;
 use crate::constraint::Labels;
 use crate::ids::{ExecutorId, JobId};
 use crate::resources::{Capacity, Reserved};
+
+/// So many images of an executor are remembered.
+const MOST_IMAGES: usize = 32;
 
 /// An executor.
 #[derive(Debug, Clone)]
@@ -26,6 +29,8 @@ pub struct Executor {
     pub whole: Room,
     /// What its jobs have of it.
     pub reserved: Reserved,
+    /// The images that have run on it of late, the newest last.
+    pub images: VecDeque<u64>,
     /// Its jobs: what they ask for, the models of their devices, when they end at the latest.
     pub running: BTreeMap<JobId, Running>,
 }
@@ -44,6 +49,16 @@ pub struct Running {
 }
 
 impl Executor {
+    /// Notes an image that has run on it; gives one that is forgotten instead.
+    pub fn note_image(&mut self, image_hash: u64) -> Option<u64> {
+        if self.images.back() == Some(&image_hash) {
+            return None;
+        }
+        self.images.retain(|known| *known != image_hash);
+        self.images.push_back(image_hash);
+        if self.images.len() > MOST_IMAGES { self.images.pop_front() } else { None }
+    }
+
     /// Those of its labels that some job asks about; none where there are none.
     pub fn labels_of(&self, keys: &BTreeSet<String>) -> Option<Arc<Labels>> {
         let asked = keys.iter().filter_map(|key| self.labels.get_key_value(key));

@@ -143,6 +143,13 @@ impl Fleet {
         self.slots[slot].state.is_some()
     }
 
+    /// Says whether an executor may be chosen instead of another: the same is free on both. Best fit goes by rank alone.
+    pub fn is_same(&self, slot: Slot, chosen: Slot) -> bool {
+        let state = self.slots[slot].state;
+        slot == chosen
+            || (self.policy == Policy::Auto && state.is_some() && state == self.slots[chosen].state)
+    }
+
     /// What is free on all executors that may be chosen.
     pub fn free(&self) -> Amounts {
         self.free

@@ -30,6 +30,8 @@ pub struct Waiter {
     pub avoid: Option<ExecutorId>,
     /// Since when it is ready.
     pub ready_time_ms: u64,
+    /// Names its image.
+    pub image_hash: u64,
 }
 
 /// Jobs that are alike, the oldest first.

@@ -3,11 +3,11 @@
 //! in sum, the hardest to place first; then the others in order.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::amounts::{Amounts, Room, Shape, Take};
 use super::executors::Executor;
-use super::fleet::{Fleet, ShapeId, Slot};
+use super::fleet::{Fleet, Rank, ShapeId, Slot};
 use super::queue::{Kind, Level, Line, Next};
 use super::reserve::{Kept, best_to_keep};
 use super::types::Moment;
@@ -20,6 +20,9 @@ const MOST_KEPT: usize = 16;
 /// So many shapes that found no place are compared with others; of those that ask for no less, none needs to try.
 const MOST_COMPARED: usize = 64;
 
+/// Of the executors that have an image, so many are looked at.
+const MOST_NEAR: usize = 64;
+
 /// A job that got a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
@@ -31,12 +34,25 @@ pub struct Placed {
     pub take: Take,
 }
 
+/// Of each image, the executors on which it has run of late, in the order of their ranks.
+pub type Images = HashMap<u64, BTreeSet<(Rank, Slot)>>;
+
+/// What is known of executors beside what is free on them.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// By slot.
+    pub executors: &'a [Executor],
+    /// Slots by name.
+    pub slots: &'a BTreeMap<ExecutorId, Slot>,
+    /// Where images have run.
+    pub images: &'a Images,
+}
+
 /// A round under way.
 #[derive(Debug)]
 pub struct Round<'a> {
     fleet: &'a mut Fleet,
-    executors: &'a [Executor],
-    slots: &'a BTreeMap<ExecutorId, Slot>,
+    known: Known<'a>,
     moment: Moment,
     /// Who was ready by then has waited for too long.
     aged_ms: u64,
@@ -58,17 +74,10 @@ type Hardness = (u64, Reverse<usize>, Reverse<u32>, Reverse<u64>, Reverse<u64>, 
 
 impl<'a> Round<'a> {
     /// Begins.
-    pub fn new(
-        fleet: &'a mut Fleet,
-        executors: &'a [Executor],
-        slots: &'a BTreeMap<ExecutorId, Slot>,
-        moment: Moment,
-        aged_ms: u64,
-    ) -> Self {
+    pub fn new(fleet: &'a mut Fleet, known: Known<'a>, moment: Moment, aged_ms: u64) -> Self {
         Self {
             fleet,
-            executors,
-            slots,
+            known,
             moment,
             aged_ms,
             placed: Vec::new(),
@@ -224,16 +233,23 @@ impl<'a> Round<'a> {
     }
 
     fn choose(&mut self, next: &Next<'_>) -> Option<(Slot, Take)> {
-        let shape = next.kind.shape;
-        let avoided = next.waiter.avoid.as_ref().and_then(|id| self.slots.get(id)).copied();
+        let avoided = next.waiter.avoid.as_ref().and_then(|id| self.known.slots.get(id)).copied();
         let Some(avoided) = avoided.filter(|slot| self.fleet.is_open(*slot)) else {
-            return self.fleet.choose(shape);
+            return self.choose_near(next);
         };
         let room = self.fleet.room(avoided).clone();
         self.fleet.set(avoided, room.clone(), false);
-        let other = self.fleet.choose(shape);
+        let other = self.choose_near(next);
         self.fleet.set(avoided, room, true);
-        other.or_else(|| self.fleet.choose(shape))
+        other.or_else(|| self.choose_near(next))
+    }
+
+    /// The best place; of those that are the same in all that is free, one that has the image.
+    fn choose_near(&mut self, next: &Next<'_>) -> Option<(Slot, Take)> {
+        let (best, take) = self.fleet.choose(next.kind.shape)?;
+        let having = self.known.images.get(&next.waiter.image_hash);
+        let mut having = having.into_iter().flatten().take(MOST_NEAR).map(|(_, slot)| *slot);
+        Some((having.find(|slot| self.fleet.is_same(*slot, best)).unwrap_or(best), take))
     }
 
     /// Room on an executor that is kept for another, which it will have left by the time that one can start, or
@@ -259,12 +275,13 @@ impl<'a> Round<'a> {
 
     /// Executors are kept for a few at a time: the more are kept, the more stands idle.
     fn may_keep(&self) -> bool {
-        self.kept.len() < (self.executors.len() / KEPT_OF).clamp(1, MOST_KEPT)
+        self.kept.len() < (self.known.executors.len() / KEPT_OF).clamp(1, MOST_KEPT)
     }
 
     fn keep_for(&mut self, next: &Next<'_>) {
         let shape = self.fleet.shape(next.kind.shape);
-        let Some(kept) = best_to_keep(self.fleet, self.executors, (&next.age.1, shape), self.kept.is_empty())
+        let Some(kept) =
+            best_to_keep(self.fleet, self.known.executors, (&next.age.1, shape), self.kept.is_empty())
         else {
             self.given_up.insert(next.kind.shape);
             return;

@@ -41,6 +41,8 @@ pub struct Request {
     pub run_timeout_ms: Option<u64>,
     /// False for a job that must not start while the store may have forgotten that it did.
     pub may_repeat: bool,
+    /// Names its image.
+    pub image_hash: u64,
 }
 
 /// What placement needs to know of a job that has an executor.
