@@ -1,6 +1,6 @@
 //! How long a round takes on one thread: so many jobs drawn from a trace wait for so many nodes drawn from the list,
-//! which are empty or, fragmented, full but for what a tenth of the jobs has left. And the next round, once one more
-//! job has ended.
+//! which are empty or, fragmented, full but for what a tenth of the jobs has left; and the same where no two of those
+//! that wait are alike. And the next round, once one more job has ended.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -25,11 +25,32 @@ const NOW_MS: u64 = 3_600_000;
 const MOMENT: Moment =
     Moment { now_ms: NOW_MS, limit: usize::MAX, window: usize::MAX, with_unrepeatable: true };
 
+/// What the jobs find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    Empty,
+    Fragmented,
+    /// Fragmented nodes, and each job asks for a little less memory than the one before.
+    Unlike,
+}
+
+impl Scene {
+    const ALL: [Self; 3] = [Self::Empty, Self::Fragmented, Self::Unlike];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Fragmented => "fragmented",
+            Self::Unlike => "unlike",
+        }
+    }
+}
+
 /// What was measured at one size.
 pub struct Timed {
     jobs: usize,
     nodes: usize,
-    is_fragmented: bool,
+    scene: Scene,
     placed: usize,
     round: Duration,
     next: Duration,
@@ -41,15 +62,11 @@ impl Timed {
         json!({
             "jobs": self.jobs,
             "nodes": self.nodes,
-            "cluster": self.cluster(),
+            "cluster": self.scene.name(),
             "placed": self.placed,
             "roundMs": millis(self.round),
             "nextRoundMs": millis(self.next),
         })
-    }
-
-    fn cluster(&self) -> &'static str {
-        if self.is_fragmented { "fragmented" } else { "empty" }
     }
 }
 
@@ -62,11 +79,11 @@ pub fn rounds(cluster: &Cluster, workload: &Workload, seed: u64) -> Vec<Timed> {
     );
     let mut all = Vec::new();
     for (jobs, nodes) in SIZES {
-        for is_fragmented in [false, true] {
-            let timed = timed(cluster, workload, (jobs, nodes), is_fragmented, seed);
+        for scene in Scene::ALL {
+            let timed = timed(cluster, workload, (jobs, nodes), scene, seed);
             println!(
                 "  {jobs:>8} {nodes:>7} {:11} {:>8} {:>9.1} {:>14.2}",
-                timed.cluster(),
+                scene.name(),
                 timed.placed,
                 millis(timed.round),
                 millis(timed.next)
@@ -82,7 +99,7 @@ fn timed(
     cluster: &Cluster,
     workload: &Workload,
     (jobs, nodes): (usize, usize),
-    is_fragmented: bool,
+    scene: Scene,
     seed: u64,
 ) -> Timed {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -91,9 +108,15 @@ fn timed(
         let drawn = &cluster.nodes[rng.random_range(0..cluster.nodes.len())];
         board.put_executor(&executor(node), &capacity(drawn, node), &BTreeMap::new(), true);
     }
-    let running = if is_fragmented { fragment(&mut board, workload, nodes, &mut rng) } else { Vec::new() };
+    let running = match scene {
+        Scene::Empty => Vec::new(),
+        Scene::Fragmented | Scene::Unlike => fragment(&mut board, workload, nodes, &mut rng),
+    };
     for job in 0..jobs {
-        let request = drawn(workload, &format!("job-{job:08}"), job as u64, &mut rng);
+        let mut request = drawn(workload, &format!("job-{job:08}"), job as u64, &mut rng);
+        if scene == Scene::Unlike {
+            request.demand.memory_bytes = request.demand.memory_bytes.saturating_sub(job as u64).max(1);
+        }
         board.count_arrivals(&request.demand, 1);
         board.push(request);
     }
@@ -113,7 +136,7 @@ fn timed(
     }
     times.sort_unstable();
     nexts.sort_unstable();
-    Timed { jobs, nodes, is_fragmented, placed, round: times[ROUNDS / 2], next: nexts[ROUNDS / 2] }
+    Timed { jobs, nodes, scene, placed, round: times[ROUNDS / 2], next: nexts[ROUNDS / 2] }
 }
 
 /// Fills the nodes, and lets a tenth of the jobs go.
@@ -179,8 +202,8 @@ mod tests {
             shapes: vec![shape(2_000, 1), shape(3_000, 0), shape(1_000, 4)],
             pods: vec![0, 0, 1, 2],
         };
-        let empty = timed(&cluster, &workload, (200, 10), false, 1);
-        let fragmented = timed(&cluster, &workload, (200, 10), true, 1);
+        let empty = timed(&cluster, &workload, (200, 10), Scene::Empty, 1);
+        let fragmented = timed(&cluster, &workload, (200, 10), Scene::Fragmented, 1);
         assert!(empty.placed > fragmented.placed && fragmented.placed > 0, "{}", fragmented.placed);
         assert_eq!(fragmented.json()["cluster"], "fragmented");
         assert!(peak_memory_mib() > 0);

@@ -23,8 +23,8 @@ const STALE_RANKS: usize = 64;
 const STALE_STATES: usize = 65_536;
 /// An order may have so many entries that are out of date.
 const STALE_ENTRIES: usize = 1_024;
-/// So many shapes keep their order at once.
-const MOST_ORDERS: usize = 1_024;
+/// All orders together may have so many entries.
+const MOST_ENTRIES: usize = 1 << 22;
 
 /// Executors, and the orders in which shapes prefer them.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +40,8 @@ pub struct Fleet {
     shapes: Vec<Shape>,
     shape_ids: HashMap<Shape, ShapeId>,
     orders: HashMap<ShapeId, Order>,
+    /// How many entries they have together.
+    entries: usize,
     mix: Mix,
     worth: Worth,
     /// What all executors have, by which the worth was reckoned; it is out of date where this is unknown.
@@ -180,8 +182,10 @@ impl Fleet {
     pub fn choose(&mut self, shape: ShapeId) -> Option<(Slot, Take)> {
         self.renew();
         let mut order = self.orders.remove(&shape).unwrap_or_default();
+        self.entries -= order.heap.len();
         self.catch_up(shape, &mut order);
         let chosen = self.first(&mut order);
+        self.entries += order.heap.len();
         self.orders.insert(shape, order);
         let slot = chosen?;
         let take = self.score(shape, &self.slots[slot].room).1;
@@ -202,11 +206,18 @@ impl Fleet {
             let typical = typical.collect();
             self.worth = Worth::new(self.policy, self.scale, typical, &self.capacity);
             self.is_current = true;
-            self.orders.clear();
+            self.forget_orders();
             self.states.iter_mut().for_each(|state| state.fragments = None);
-        } else if self.orders.len() > MOST_ORDERS {
-            self.orders.clear();
+        } else if self.entries > MOST_ENTRIES {
+            self.forget_orders();
         }
+    }
+
+    /// Forgets orders, but for those of shapes that fit nowhere: that they do not rests on no worth, and whoever waits
+    /// for long in a full cluster is of such a shape.
+    fn forget_orders(&mut self) {
+        self.orders.retain(|_, order| order.heap.is_empty());
+        self.entries = 0;
     }
 
     /// Adds to a shape's order the states that are new to it.
@@ -281,6 +292,7 @@ impl Fleet {
         self.state_ids.clear();
         self.recent.clear();
         self.orders.clear();
+        self.entries = 0;
         self.free = Amounts::default();
         for slot in 0..self.slots.len() {
             let is_open = self.slots[slot].state.take().is_some();
