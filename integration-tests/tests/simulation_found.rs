@@ -17,7 +17,7 @@ fn quiet(jobs: Vec<Wish>) -> Plan {
     Plan {
         seed: 1,
         schedulers: 1,
-        machines: vec![Machine { cores: 2, gpus: (0, ""), skew_ms: 0, zone: "" }],
+        machines: vec![Machine { cores: 2, gpus: (0, ""), skew_ms: 0, zones: ["", ""] }],
         log_age: Duration::from_secs(60),
         tick: ms(5),
         store_latency: Duration::ZERO,

@@ -42,7 +42,9 @@ fn may_end_so(job: &Job) -> bool {
     }
     match job.end_reason {
         Some(EndReason::QueueTimeout) => job.queue_timeout_ms.is_some_and(|limit_ms| {
-            job.end_time_ms.is_none_or(|end_ms| end_ms >= job.create_time_ms.saturating_add(limit_ms))
+            // Where the clock was set back, a job may be ready again at an earlier time than it was submitted.
+            let since_ms = job.create_time_ms.min(job.ready_time_ms);
+            job.end_time_ms.is_none_or(|end_ms| end_ms >= since_ms.saturating_add(limit_ms))
         }),
         Some(EndReason::ExecutorLost | EndReason::ExecutorFault | EndReason::ImagePullFailed) => {
             job.on_lost == OnLost::Fail || job.infrastructure_retries >= MAX_INFRASTRUCTURE_RETRIES

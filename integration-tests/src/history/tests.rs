@@ -520,8 +520,11 @@ fn a_job_ends_as_its_command_does_unless_it_was_given_up() {
     breaks(&with(&failed(EndReason::QueueTimeout)), Invariant::Outcome);
     let limited = Job { queue_timeout_ms: Some(1), ..failed(EndReason::QueueTimeout) };
     assert_eq!(judge(&with(&limited)), []);
-    let too_early = Job { end_time_ms: Some(limited.create_time_ms), ..limited };
+    let too_early = Job { end_time_ms: Some(limited.create_time_ms), ..limited.clone() };
     breaks(&with(&too_early), Invariant::Outcome);
+    // A clock was set back before it was put back: it was ready again earlier than it was submitted (seed 27309).
+    let by_clock = Job { create_time_ms: 100, ready_time_ms: 10, end_time_ms: Some(20), ..limited };
+    assert_eq!(judge(&with(&by_clock)), []);
     let at_most_once = Job { on_lost: OnLost::Fail, ..failed(EndReason::ExecutorLost) };
     assert_eq!(judge(&with(&at_most_once)), []);
     let aborted =

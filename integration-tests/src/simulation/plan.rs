@@ -46,8 +46,8 @@ pub struct Machine {
     pub gpus: (usize, &'static str),
     /// How far its clock is from the truth, in milliseconds.
     pub skew_ms: i64,
-    /// Its label `zone`; empty for none.
-    pub zone: &'static str,
+    /// Its label `zone`, of which each life of its executor has one; empty for none.
+    pub zones: [&'static str; 2],
 }
 
 /// What a client wants.
@@ -232,7 +232,7 @@ fn on_lost(rng: &mut StdRng) -> Vec<v1::OnLost> {
 fn machine(rng: &mut StdRng, skewed: bool) -> Machine {
     let gpus = *[(0, ""), (1, "t4"), (2, "a100")].choose(rng).expect("there is a choice");
     let skew_ms = if skewed { rng.random_range(-3_600_000..3_600_000) } else { 0 };
-    Machine { cores: rng.random_range(1..4), gpus, skew_ms, zone: "" }
+    Machine { cores: rng.random_range(1..4), gpus, skew_ms, zones: ["", ""] }
 }
 
 /// Gives some clusters zones, and lets jobs ask for them: what is drawn for all else stays as it is without.
@@ -242,7 +242,8 @@ fn zone(seed: u64, machines: &mut [Machine], jobs: &mut [Wish]) {
         return;
     }
     for machine in machines {
-        machine.zone = ["", "a", "b"].choose(&mut rng).expect("there is a choice");
+        let mut zone = || *["", "a", "b"].choose(&mut rng).expect("there is a choice");
+        machine.zones = [zone(), zone()];
     }
     for wish in jobs {
         if !rng.random_bool(0.4) {

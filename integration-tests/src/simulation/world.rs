@@ -309,8 +309,9 @@ async fn executor(
     config.executor_id = Some(ExecutorId::trusted(name.clone()));
     config.cluster = "sim".to_owned();
     config.safety_interval = Duration::from_secs(3_600);
-    if !machine.zone.is_empty() {
-        config.labels = [("zone".to_owned(), machine.zone.to_owned())].into();
+    let zone = machine.zones[usize::from(seed % 2 == 1)];
+    if !zone.is_empty() {
+        config.labels = [("zone".to_owned(), zone.to_owned())].into();
     }
     let (count, model) = machine.gpus;
     let device =

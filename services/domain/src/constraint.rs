@@ -5,7 +5,7 @@ use std::fmt;
 
 /// The most constraints that a job may have.
 pub const MAX_CONSTRAINTS: usize = 16;
-/// The longest constraint, in bytes.
+/// The longest constraint as it is shown, in bytes; what was shown can be read again.
 pub const MAX_CONSTRAINT_BYTES: usize = 1_024;
 
 /// Labels of an executor.
@@ -47,7 +47,8 @@ impl Constraint {
     /// # Errors
     /// Says what forms there are.
     pub fn parse(text: &str) -> Result<Self, InvalidConstraint> {
-        if text.len() > MAX_CONSTRAINT_BYTES {
+        // What is not plain about a long text can be left out when it is shown, but not so much of it.
+        if text.len() > 4 * MAX_CONSTRAINT_BYTES {
             return Err(InvalidConstraint::TooLong);
         }
         let text = text.trim();
@@ -63,7 +64,11 @@ impl Constraint {
         } else {
             named(text).map(|key| Self { key, test: Test::Exists })
         };
-        parsed.ok_or(InvalidConstraint::Malformed)
+        let parsed = parsed.ok_or(InvalidConstraint::Malformed)?;
+        if parsed.to_string().len() > MAX_CONSTRAINT_BYTES {
+            return Err(InvalidConstraint::TooLong);
+        }
+        Ok(parsed)
     }
 
     /// The label that it is about.
@@ -145,6 +150,8 @@ fn listed(text: &str) -> Option<Test> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -201,5 +208,33 @@ mod tests {
         }
         let long = format!("zone={}", "x".repeat(MAX_CONSTRAINT_BYTES));
         assert_eq!(Constraint::parse(&long), Err(InvalidConstraint::TooLong));
+    }
+
+    #[test]
+    fn a_list_that_grows_when_it_is_shown_is_measured_as_it_is_shown() {
+        let list = |count: usize| (0..count).map(|at| format!("node{at:04}")).collect::<Vec<_>>().join(",");
+        let (mut read, mut refused) = (0, 0);
+        for count in 90..120 {
+            match Constraint::parse(&format!("host in ({})", list(count))) {
+                Ok(constraint) => {
+                    assert_eq!(Constraint::parse(&constraint.to_string()), Ok(constraint));
+                    read += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error, InvalidConstraint::TooLong);
+                    refused += 1;
+                }
+            }
+        }
+        assert!(read > 0 && refused > 0);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_shown_so_that_it_reads_the_same(text in "!?[a-z. ]{0,6}(=|!=|==| in | notin |)[(]?[a-z, !=(é]{0,8}[)]?") {
+            if let Ok(constraint) = Constraint::parse(&text) {
+                prop_assert_eq!(Constraint::parse(&constraint.to_string()), Ok(constraint));
+            }
+        }
     }
 }

@@ -38,7 +38,7 @@ pub struct Image {
     /// The same as placement sees it.
     board: Board,
     /// Executors that the newest round kept for jobs that have waited for too long.
-    kept: BTreeSet<ExecutorId>,
+    kept: BTreeMap<ExecutorId, JobId>,
 }
 
 impl Default for Image {
@@ -103,7 +103,7 @@ impl Image {
             assigned: BTreeMap::new(),
             executors: BTreeMap::new(),
             board: Board::new(placement),
-            kept: BTreeSet::new(),
+            kept: BTreeMap::new(),
         }
     }
 
@@ -279,7 +279,7 @@ impl Image {
     /// Decides where ready jobs go now, `limit` of them at most.
     pub fn plan(&mut self, now_ms: u64, lost_after_ms: u64, limit: usize) -> Plan {
         let plan = self.board.plan(&self.moment(now_ms, lost_after_ms, limit));
-        self.kept = plan.reserved.iter().map(|(_, executor)| executor.clone()).collect();
+        self.kept = plan.reserved.iter().map(|(job, executor)| (executor.clone(), job.clone())).collect();
         plan
     }
 
@@ -294,9 +294,9 @@ impl Image {
         Moment { now_ms, limit, window: WINDOW, with_unrepeatable }
     }
 
-    /// Says whether the newest round of this replica kept an executor for a job that has waited for too long.
-    pub fn is_kept(&self, executor: &ExecutorId) -> bool {
-        self.kept.contains(executor)
+    /// The executors that the newest round of this replica kept, each for a job that has waited for too long.
+    pub fn kept(&self) -> &BTreeMap<ExecutorId, JobId> {
+        &self.kept
     }
 
     /// Lists held-back jobs whose time has come.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use berth_api::v1::pending_reason::Code;
-use berth_api::v1::{ExplainJobRequest, ExplainJobResponse};
+use berth_api::v1::{ExplainJobRequest, ExplainJobResponse, SubmitJobRequest};
 use serde_json::Value;
 
 use super::connection::{CallError, Connection, jobs};
@@ -66,9 +66,7 @@ pub async fn plan(connection: &Connection, args: PlanArgs) -> anyhow::Result<u8>
     let is_list = document.is_array();
     let mut answers = Vec::new();
     for (index, request) in submit::requests(document)?.into_iter().enumerate() {
-        let spec = Some(request.spec.unwrap_or_default());
-        let answer = ask(connection, ExplainJobRequest { id: String::new(), spec }).await;
-        answers.push(answer.inspect_err(|_| {
+        answers.push(try_out(connection, request).await.inspect_err(|_| {
             if is_list {
                 output::note(format!("berth: this is about job [{index}]."));
             }
@@ -91,6 +89,17 @@ pub async fn plan(connection: &Connection, args: PlanArgs) -> anyhow::Result<u8>
         format => output::print_one(format, &executors.join("\n"), &forms)?,
     }
     Ok(answers.iter().map(exit_code).max().unwrap_or(STARTS))
+}
+
+/// Asks what would become of a job, if it would be accepted at all.
+async fn try_out(
+    connection: &Connection,
+    mut request: SubmitJobRequest,
+) -> Result<ExplainJobResponse, CallError> {
+    let spec = request.spec.clone();
+    request.validate_only = true;
+    submit::submit_one(connection, request).await?;
+    ask(connection, ExplainJobRequest { id: String::new(), spec }).await
 }
 
 async fn ask(connection: &Connection, request: ExplainJobRequest) -> Result<ExplainJobResponse, CallError> {

@@ -134,7 +134,11 @@ fn prefixed(problem: Problem, prefix: &str) -> Problem {
     }
 }
 
-async fn submit_one(connection: &Connection, request: SubmitJobRequest) -> Result<Job, CallError> {
+/// Makes the call.
+///
+/// # Errors
+/// See [`CallError`].
+pub async fn submit_one(connection: &Connection, request: SubmitJobRequest) -> Result<Job, CallError> {
     let answer = connection
         .call(|channel| {
             let request = request.clone();

@@ -191,6 +191,12 @@ impl Room {
         self.lots.iter().map(|lot| u64::from(lot.free_millis) * u64::from(lot.count)).sum()
     }
 
+    /// Says whether the same is there as in another room, whatever the labels.
+    pub fn has_as_much_as(&self, other: &Self) -> bool {
+        let of = |room: &Self| (room.cpu_millis, room.memory_bytes);
+        of(self) == of(other) && self.lots == other.lots
+    }
+
     /// All of it.
     pub fn amounts(&self) -> Amounts {
         Amounts {

@@ -39,8 +39,8 @@ pub struct Board {
     usage: BTreeMap<Namespace, Amounts>,
     /// What all executors have; unknown after one has changed.
     whole: Option<Amounts>,
-    /// How many shapes and executors had numbers when these were last given.
-    numbered: (usize, usize),
+    /// How many shapes, executors and labels there were when numbers were last given.
+    numbered: (usize, usize, usize),
 }
 
 /// Models by name: those that have numbers, and the others.
@@ -70,7 +70,7 @@ impl Board {
             queue: Queue::default(),
             usage: BTreeMap::new(),
             whole: None,
-            numbered: (0, 0),
+            numbered: (0, 0, 0),
         }
     }
 
@@ -215,14 +215,26 @@ impl Board {
 
     /// Decides where jobs that wait go now. Nothing is noted: what is carried out comes back as `hold`.
     pub fn plan(&mut self, moment: &Moment) -> Plan {
+        self.plan_until(moment, None)
+    }
+
+    /// The same, or only until it is known what becomes of a job.
+    fn plan_until(&mut self, moment: &Moment, job: Option<(&JobId, Kind)>) -> Plan {
         self.settle();
         let whole = self.whole.unwrap_or_default();
         let usage = &self.usage;
         let share = |namespace: &Namespace| usage.get(namespace).map_or(0, |usage| usage.share_of(&whole));
         let aged_ms = moment.now_ms.saturating_sub(self.age_limit_ms);
         let known = Known { executors: &self.executors, slots: &self.slots, images: &self.images };
-        let mut round = Round::new(&mut self.fleet, known, *moment, aged_ms);
+        let round = Round::new(&mut self.fleet, known, *moment, aged_ms);
+        let mut round = match job {
+            Some((job, kind)) => round.until(job, kind),
+            None => round,
+        };
         for level in self.queue.levels() {
+            if round.is_settled() {
+                break;
+            }
             round.place_level(level, &share, &whole);
         }
         let (placed, kept, is_complete) = round.end();
@@ -230,20 +242,29 @@ impl Board {
         Plan { placed: self.named(placed), is_complete, reserved }
     }
 
-    /// Tells what would become of a job that waits, or that would be one more to wait; nothing is noted.
+    /// Tells what would become of a job that waits, or that would be one more to be submitted; nothing is noted.
+    /// Whoever comes after it is not looked at.
     pub fn try_out(&mut self, request: &Request, moment: &Moment) -> Trial {
+        let mix = self.fleet.known_mix().clone();
         let is_new = self.push(request.clone());
-        let plan = self.plan(moment);
-        if let Some(shape) = is_new.then(|| self.take_out(request)).flatten() {
-            self.fleet.mix().forget(shape);
+        if is_new {
+            self.count_arrivals(&request.demand, 1);
+        }
+        let kind = self.kind(request);
+        let plan = self.plan_until(moment, Some((&request.job, kind)));
+        if is_new {
+            self.take_out(request);
+            self.fleet.mix().restore(mix);
         }
         let choice = plan.placed.into_iter().find(|(job, _)| *job == request.job).map(|(_, choice)| choice);
-        let opening = if choice.is_some() { None } else { self.opening(&request.demand) };
+        let opening = if choice.is_some() { None } else { self.opening(request, &plan.reserved) };
         Trial { choice, reserved: plan.reserved, opening }
     }
 
-    fn opening(&self, demand: &Demand) -> Option<Opening> {
-        let (slot, jobs, by_ms) = opening(&self.fleet, &self.executors, &self.shape(demand))?;
+    fn opening(&self, request: &Request, reserved: &[(JobId, ExecutorId)]) -> Option<Opening> {
+        let kept = reserved.iter().filter(|(job, _)| *job != request.job);
+        let kept: Vec<Slot> = kept.filter_map(|(_, id)| self.slots.get(id)).copied().collect();
+        let (slot, jobs, by_ms) = opening(&self.fleet, &self.executors, &self.shape(&request.demand), &kept)?;
         let by_ms = (by_ms < u64::MAX).then_some(by_ms);
         Some(Opening { executor: self.executors[slot].id.clone(), jobs, by_ms })
     }
@@ -395,8 +416,10 @@ impl Board {
 
     /// Numbers everything anew where most numbers are no longer in use; to be called before numbers are taken.
     fn tidy(&mut self) {
-        let (shapes, slots) = self.fleet.sizes();
-        if shapes > STALE_NUMBERS + 2 * self.numbered.0 || slots > STALE_NUMBERS + 2 * self.numbered.1 {
+        let (shapes, slots, keys) = self.sizes();
+        let is_stale = |count, before| count > STALE_NUMBERS + 2 * before;
+        let (old_shapes, old_slots, old_keys) = self.numbered;
+        if is_stale(shapes, old_shapes) || is_stale(slots, old_slots) || is_stale(keys, old_keys) {
             self.renumber(&Models::clone);
         }
     }
@@ -460,7 +483,13 @@ impl Board {
             self.refresh(slot);
         }
         self.whole = None;
-        self.numbered = self.fleet.sizes();
+        self.numbered = self.sizes();
+    }
+
+    /// How many shapes and executors have numbers, and how many labels are asked about.
+    fn sizes(&self) -> (usize, usize, usize) {
+        let (shapes, slots) = self.fleet.sizes();
+        (shapes, slots, self.keys.len())
     }
 }
 

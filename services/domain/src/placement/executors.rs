@@ -61,7 +61,7 @@ impl Executor {
 
     /// Those of its labels that some job asks about; none where there are none.
     pub fn labels_of(&self, keys: &BTreeSet<String>) -> Option<Arc<Labels>> {
-        let asked = keys.iter().filter_map(|key| self.labels.get_key_value(key));
+        let asked = self.labels.iter().filter(|(key, _)| keys.contains(*key));
         let asked: Labels = asked.map(|(key, value)| (key.clone(), value.clone())).collect();
         (!asked.is_empty()).then(|| Arc::new(asked))
     }

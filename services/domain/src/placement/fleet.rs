@@ -145,11 +145,12 @@ impl Fleet {
         self.slots[slot].state.is_some()
     }
 
-    /// Says whether an executor may be chosen instead of another: the same is free on both. Best fit goes by rank alone.
-    pub fn is_same(&self, slot: Slot, chosen: Slot) -> bool {
-        let state = self.slots[slot].state;
-        slot == chosen
-            || (self.policy == Policy::Auto && state.is_some() && state == self.slots[chosen].state)
+    /// Says whether an executor may be chosen for a shape instead of another: the same is free on both. Best fit goes
+    /// by rank alone.
+    pub fn is_same(&self, shape: ShapeId, slot: Slot, chosen: Slot) -> bool {
+        let (room, best) = (self.room(slot), self.room(chosen));
+        let is_alike = || self.is_open(slot) && room.has_as_much_as(best) && room.holds(&self.shapes[shape]);
+        slot == chosen || (self.policy == Policy::Auto && is_alike())
     }
 
     /// What is free on all executors that may be chosen.

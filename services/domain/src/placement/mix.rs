@@ -16,6 +16,8 @@ pub struct Mix {
     arrivals: u64,
     waiters: u64,
     changed: u64,
+    /// How often it was looked at.
+    looks: u64,
 }
 
 impl Mix {
@@ -47,11 +49,13 @@ impl Mix {
         }
     }
 
-    /// Takes back one as if it had never waited. Where the mix was looked at with it, it is worth another look.
-    pub fn forget(&mut self, shape: usize) {
-        let changed = self.changed;
-        self.leave(shape);
-        self.changed = changed.checked_sub(1).unwrap_or(self.arrivals + self.waiters);
+    /// Becomes again what it was before something was tried. Where it was looked at meanwhile, it is worth another look.
+    pub fn restore(&mut self, before: Self) {
+        let was_seen = self.looks != before.looks;
+        *self = Self { looks: self.looks, ..before };
+        if was_seen {
+            self.changed = (self.arrivals + self.waiters).max(1);
+        }
     }
 
     /// The shapes that have arrived, and how often.
@@ -76,6 +80,7 @@ impl Mix {
     /// The most frequent shapes, each with its weight, by number.
     pub fn look(&mut self) -> Vec<(usize, u64)> {
         self.changed = 0;
+        self.looks += 1;
         let waiting = |shape: usize| self.waiting.get(shape).copied().unwrap_or(0);
         let shapes = self.arrived.len().max(self.waiting.len());
         let weights =

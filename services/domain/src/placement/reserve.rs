@@ -12,6 +12,9 @@ use crate::ids::JobId;
 /// stand idle the shorter.
 const MOST_LACKING_MILLIS: u64 = 250;
 
+/// So many executors at most are looked at for where room comes first.
+const MOST_OPENINGS: usize = 1_024;
+
 /// An executor that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
@@ -56,12 +59,25 @@ pub fn best_to_keep(
     Some(Kept { job: job.clone(), slot, starts_ms, beside })
 }
 
-/// Where a shape that fits nowhere now will fit first: the executor that lacks least, how many of its jobs have to
-/// end, and when they will have; `u64::MAX` where nobody knows.
-pub fn opening(fleet: &Fleet, executors: &[Executor], shape: &Shape) -> Option<(Slot, usize, u64)> {
-    let slot = closest(fleet, executors, shape)?.1;
-    let (by_ms, _, jobs) = once_it_fits(fleet.room(slot), &executors[slot], shape)?;
-    Some((slot, jobs, by_ms))
+/// Where a shape that fits nowhere now will fit first, on executors that are not kept for others: how many jobs have to
+/// end there, and when they will have; `u64::MAX` where nobody knows. Of those that lack most, not all are looked at.
+pub fn opening(
+    fleet: &Fleet,
+    executors: &[Executor],
+    shape: &Shape,
+    kept: &[Slot],
+) -> Option<(Slot, usize, u64)> {
+    let free =
+        |slot: &Slot| fleet.is_open(*slot) && !kept.contains(slot) && executors[*slot].whole.holds(shape);
+    let by_lack = |slot: Slot| (lacks(fleet.room(slot), shape), executors[slot].rank, slot);
+    let mut closest: Vec<_> = (0..executors.len()).filter(free).map(by_lack).collect();
+    closest.sort_unstable();
+    closest.truncate(MOST_OPENINGS);
+    let openings = closest.into_iter().filter_map(|(lack, rank, slot)| {
+        let (by_ms, _, jobs) = once_it_fits(fleet.room(slot), &executors[slot], shape)?;
+        Some((by_ms, jobs, lack, rank, slot))
+    });
+    openings.min().map(|(by_ms, jobs, _, _, slot)| (slot, jobs, by_ms))
 }
 
 /// The executor that lacks least of a shape, of those that may be chosen and are large enough; what it lacks.

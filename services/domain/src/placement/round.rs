@@ -66,11 +66,12 @@ pub struct Round<'a> {
     /// Shapes that no further executor is kept for.
     given_up: HashSet<ShapeId>,
     is_cut_short: bool,
+    /// The job that all is about, where it is about one only.
+    about: Option<(JobId, Kind)>,
 }
 
-/// What is hard to place, first: what few devices will do for, then what is particular about labels, then what asks
-/// for much.
-type Hardness = (u64, Reverse<usize>, Reverse<u32>, Reverse<u64>, Reverse<u64>, Shape, u64, bool);
+/// What is hard to place, first: what few devices will do for, then what asks for much.
+type Hardness = (u64, Reverse<u32>, Reverse<u64>, Reverse<u64>, Shape, u64, bool);
 
 impl<'a> Round<'a> {
     /// Begins.
@@ -87,7 +88,21 @@ impl<'a> Round<'a> {
             kept: Vec::new(),
             given_up: HashSet::new(),
             is_cut_short: false,
+            about: None,
         }
+    }
+
+    /// The round is over as soon as it is known what becomes of this job.
+    pub fn until(mut self, job: &JobId, kind: Kind) -> Self {
+        self.about = Some((job.clone(), kind));
+        self
+    }
+
+    /// Says whether the job that it is about has a place, or none.
+    pub fn is_settled(&self) -> bool {
+        self.about.as_ref().is_some_and(|(job, kind)| {
+            self.is_hopeless(*kind) || self.placed.last().is_some_and(|placed| placed.job == *job)
+        })
     }
 
     /// Ends: what was placed, what is kept for whom, and whether everyone was asked. All room is as before.
@@ -110,7 +125,7 @@ impl<'a> Round<'a> {
     }
 
     fn is_full(&mut self) -> bool {
-        let is_full = self.placed.len() >= self.moment.limit;
+        let is_full = self.placed.len() >= self.moment.limit || self.is_settled();
         self.is_cut_short |= is_full;
         is_full
     }
@@ -192,8 +207,7 @@ impl<'a> Round<'a> {
         let shape = self.fleet.shape(kind.shape);
         let eligible = self.fleet.eligible_gpu_millis(kind.shape);
         let size = (Reverse(shape.gpus), Reverse(shape.cpu_millis), Reverse(shape.memory_bytes));
-        let labels = Reverse(shape.constraints.len());
-        (eligible, labels, size.0, size.1, size.2, shape.clone(), kind.run_timeout_ms, kind.may_repeat)
+        (eligible, size.0, size.1, size.2, shape.clone(), kind.run_timeout_ms, kind.may_repeat)
     }
 
     fn is_hopeless(&self, kind: Kind) -> bool {
@@ -249,7 +263,7 @@ impl<'a> Round<'a> {
         let (best, take) = self.fleet.choose(next.kind.shape)?;
         let having = self.known.images.get(&next.waiter.image_hash);
         let mut having = having.into_iter().flatten().take(MOST_NEAR).map(|(_, slot)| *slot);
-        Some((having.find(|slot| self.fleet.is_same(*slot, best)).unwrap_or(best), take))
+        Some((having.find(|slot| self.fleet.is_same(next.kind.shape, *slot, best)).unwrap_or(best), take))
     }
 
     /// Room on an executor that is kept for another, which it will have left by the time that one can start, or

@@ -117,7 +117,7 @@ pub struct Trial {
     pub choice: Option<Choice>,
     /// Executors that would be kept, and for which jobs.
     pub reserved: Vec<(JobId, ExecutorId)>,
-    /// Where it would go first, if nothing else came; none where it would go now, or never.
+    /// Where there will be room for it first, if nothing else came; none where it would go now, or never.
     pub opening: Option<Opening>,
 }
 

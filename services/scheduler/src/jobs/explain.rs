@@ -1,5 +1,7 @@
 //! Why a job waits, executor by executor, or what would become of one: by the engine that places jobs.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_api::convert::job_id;
@@ -10,7 +12,7 @@ use berth_api::v1::pending_reason::Code;
 use berth_domain::executor::Executor;
 use berth_domain::ids::{ExecutorId, JobId};
 use berth_domain::job::{Job, JobIndex, JobState};
-use berth_domain::placement::{Opening, Trial, fit, sentence};
+use berth_domain::placement::{Node, Opening, Trial, fit, sentence};
 
 use super::pending::{jobs_ahead, pending_reason};
 use super::{show, submit};
@@ -31,6 +33,18 @@ enum Subject {
     Placed(Job, ExecutorId),
 }
 
+/// What there is to tell, as of one moment.
+struct Seen {
+    job: Job,
+    /// The executor that the job has or would get.
+    here: Option<ExecutorId>,
+    reason: Option<v1::PendingReason>,
+    executors: Vec<Arc<Executor>>,
+    nodes: BTreeMap<ExecutorId, Node>,
+    /// Executors that are kept, each for a job.
+    kept: BTreeMap<ExecutorId, JobId>,
+}
+
 /// Explains a job, or what would become of a spec.
 ///
 /// # Errors
@@ -39,72 +53,88 @@ pub async fn explain(
     context: &Context,
     request: v1::ExplainJobRequest,
 ) -> Result<v1::ExplainJobResponse, Problem> {
-    let subject = subject(context, request).await?;
+    let job = match (request.id.is_empty(), request.spec) {
+        (true, None) => return Err(Problem::field("id", "id or spec is required")),
+        (false, Some(_)) => return Err(Problem::field("spec", "must not be set together with id")),
+        (true, spec) => submit::candidate(context, spec)?,
+        (false, None) => show::load(context, &job_id("id", &request.id)?).await?,
+    };
     let head = context.store.head().await.map_err(|e| context.problem(&e))?;
     context.note_answer();
     if !reached(context, head, CATCH_UP).await {
         tracing::debug!("explained although the image is behind the store");
     }
-    let times = (context.clock.now_ms(), context.config.lost_after_ms());
-    // One at a time: each looks at the whole queue while nobody else may.
-    let _turn = context.trials.lock().await;
-    Ok(context.with_image_mut(|image| answer(image, &subject, times)))
-}
-
-async fn subject(context: &Context, request: v1::ExplainJobRequest) -> Result<Subject, Problem> {
-    let job = match (request.id.is_empty(), request.spec) {
-        (true, None) => return Err(Problem::field("id", "id or spec is required")),
-        (false, Some(_)) => return Err(Problem::field("spec", "must not be set together with id")),
-        (true, spec) => return Ok(Subject::Ready(submit::candidate(context, spec)?)),
-        (false, None) => show::load(context, &job_id("id", &request.id)?).await?,
+    // One at a time: each may look at the whole queue while nobody else may.
+    let seen = {
+        let _turn = context.trials.lock().await;
+        let times = (context.clock.now_ms(), context.config.lost_after_ms());
+        context.with_image_mut(|image| look(image, job, times))
     };
-    Ok(match job.index() {
-        JobIndex::Pending => Subject::Ready(job),
-        JobIndex::Delayed(_) => Subject::Delayed(job),
-        JobIndex::Assigned(executor) => Subject::Placed(job, executor),
-        JobIndex::Finished(_) => Subject::Ready(as_if_new(&job, context.clock.now_ms())),
+    Ok(v1::ExplainJobResponse {
+        verdicts: seen.executors.iter().map(|executor| verdict(&seen, executor)).collect(),
+        executor_id: seen.here.map(|id| id.to_string()).unwrap_or_default(),
+        reason: seen.reason,
     })
 }
 
-/// An ended job as if it were submitted again.
-fn as_if_new(job: &Job, now_ms: u64) -> Job {
-    Job {
-        state: JobState::Pending,
-        create_time_ms: now_ms,
-        ready_time_ms: now_ms,
-        attempt: 0,
-        avoid_executor: None,
-        ..job.clone()
+/// The job as the image knows it, whose record may be newer; one that has ended as if it were submitted again.
+fn subject(image: &Image, record: Job, now_ms: u64) -> Subject {
+    let known = image.job(&record.id).filter(|known| known.revision >= record.revision);
+    let job = known.map_or(record, |known| Job::clone(known));
+    match job.index() {
+        JobIndex::Pending => Subject::Ready(job),
+        JobIndex::Delayed(_) => Subject::Delayed(job),
+        JobIndex::Assigned(executor) => Subject::Placed(job, executor),
+        JobIndex::Finished(_) => Subject::Ready(Job {
+            state: JobState::Pending,
+            create_time_ms: now_ms,
+            ready_time_ms: now_ms,
+            attempt: 0,
+            avoid_executor: None,
+            ..job
+        }),
     }
 }
 
-fn answer(image: &mut Image, subject: &Subject, times: (u64, u64)) -> v1::ExplainJobResponse {
-    let trial = match subject {
+fn look(image: &mut Image, record: Job, times: (u64, u64)) -> Seen {
+    let subject = subject(image, record, times.0);
+    let trial = match &subject {
         // Where nobody leads, nothing is placed.
-        Subject::Ready(job) if image.leader.is_some() => image.try_out(job, times.0, times.1),
-        Subject::Ready(_) | Subject::Delayed(_) | Subject::Placed(..) => Trial::default(),
+        Subject::Ready(job) if image.leader.is_some() => Some(image.try_out(job, times.0, times.1)),
+        Subject::Ready(_) | Subject::Delayed(_) | Subject::Placed(..) => None,
     };
     let (job, here) = match subject {
-        Subject::Ready(job) => (job, trial.choice.as_ref().map(|choice| &choice.executor)),
+        Subject::Ready(job) => (
+            job,
+            trial.as_ref().and_then(|trial| trial.choice.as_ref()).map(|choice| choice.executor.clone()),
+        ),
         Subject::Delayed(job) => (job, None),
         Subject::Placed(job, executor) => (job, Some(executor)),
     };
-    let reason = here.is_none().then(|| reason(image, job, times, &trial));
-    v1::ExplainJobResponse {
-        reason,
-        verdicts: verdicts(image, job, here, &trial.reserved),
-        executor_id: here.map(ExecutorId::to_string).unwrap_or_default(),
-    }
+    let kept = match &trial {
+        Some(trial) => trial.reserved.iter().map(|(job, executor)| (executor.clone(), job.clone())).collect(),
+        None => image.kept().clone(),
+    };
+    let reason = here.is_none().then(|| reason(image, &job, times, &kept, trial.as_ref()));
+    Seen { reason, executors: image.executors().cloned().collect(), nodes: image.nodes(), job, here, kept }
 }
 
-fn reason(image: &Image, job: &Job, times: (u64, u64), trial: &Trial) -> v1::PendingReason {
-    let is_kept = |executor: &ExecutorId| trial.reserved.iter().any(|(_, kept)| kept == executor);
-    let mut reason = pending_reason(image, job, times, &is_kept);
-    match (reason.code(), &trial.opening) {
+fn reason(
+    image: &Image,
+    job: &Job,
+    times: (u64, u64),
+    kept: &BTreeMap<ExecutorId, JobId>,
+    trial: Option<&Trial>,
+) -> v1::PendingReason {
+    let mut reason = pending_reason(image, job, times, &|executor| kept.contains_key(executor));
+    match (reason.code(), trial.and_then(|trial| trial.opening.as_ref())) {
         // There is room, but the round gave it to others.
         (Code::Queued, _) => {
-            let ahead = image.queue_position(job);
-            reason.message = format!("Where there is room, it goes to others first; {}.", jobs_ahead(ahead));
+            let ahead = match image.queue_position(job) {
+                0 => "to namespaces that have less of the cluster".to_owned(),
+                ahead => format!("to others; {}", jobs_ahead(ahead)),
+            };
+            reason.message = format!("Where there is room, it goes first {ahead}.");
         }
         (Code::Busy, Some(opening)) => {
             reason.message = format!("{} {}", reason.message, show_opening(opening, times.0));
@@ -121,47 +151,32 @@ fn show_opening(opening: &Opening, now_ms: u64) -> String {
     format!("It fits {} once {} {jobs} ended{until}.", opening.executor, opening.jobs)
 }
 
-fn verdicts(
-    image: &Image,
-    job: &Job,
-    here: Option<&ExecutorId>,
-    kept: &[(JobId, ExecutorId)],
-) -> Vec<Verdict> {
-    let nodes = image.nodes();
-    let verdict = |executor: &Executor| {
-        let id = &executor.id;
-        let Some(node) = nodes.get(id) else {
-            return Verdict {
-                executor_id: id.to_string(),
-                message: sentence(lost(executor)),
-                ..Verdict::default()
-            };
-        };
-        let fit = fit(&job.demand, node);
-        let is_here = here == Some(id);
-        let kept_for = kept.iter().find(|(_, executor)| executor == id).map(|(for_whom, _)| for_whom);
-        let mut message = Vec::new();
-        if !is_here {
-            if !node.takes_jobs {
-                message.push(sentence(&takes_none(executor)));
-            }
-            match kept_for {
-                Some(kept_for) if *kept_for == job.id => message.push("It is kept for this job.".to_owned()),
-                Some(kept_for) if fit.empty => {
-                    message.push(format!("It is kept for {kept_for}, which has waited longer."));
-                }
-                Some(_) | None => {}
-            }
-            message.extend(Some(fit.short).filter(|short| !short.is_empty()));
-        }
-        Verdict {
-            executor_id: id.to_string(),
-            fits_now: is_here || (fit.now && node.takes_jobs && kept_for.is_none()),
-            fits_empty: is_here || fit.empty,
-            message: message.join(" "),
-        }
+fn verdict(seen: &Seen, executor: &Executor) -> Verdict {
+    let executor_id = executor.id.to_string();
+    let Some(node) = seen.nodes.get(&executor.id) else {
+        return Verdict { executor_id, message: sentence(lost(executor)), ..Verdict::default() };
     };
-    image.executors().map(|executor| verdict(executor)).collect()
+    if seen.here.as_ref() == Some(&executor.id) {
+        return Verdict { executor_id, fits_now: true, fits_empty: true, message: String::new() };
+    }
+    let fit = fit(&seen.job.demand, node);
+    let kept_for = seen.kept.get(&executor.id);
+    let mut message = Vec::new();
+    if !node.takes_jobs {
+        message.push(sentence(&takes_none(executor)));
+    }
+    match kept_for {
+        Some(kept_for) if *kept_for == seen.job.id => message.push("It is kept for this job.".to_owned()),
+        Some(kept_for) if fit.empty => message.push(format!("It is kept for {kept_for}.")),
+        Some(_) | None => {}
+    }
+    message.extend(Some(fit.short).filter(|short| !short.is_empty()));
+    Verdict {
+        executor_id,
+        fits_now: fit.now && node.takes_jobs && kept_for.is_none(),
+        fits_empty: fit.empty,
+        message: message.join(" "),
+    }
 }
 
 fn lost(executor: &Executor) -> &'static str {

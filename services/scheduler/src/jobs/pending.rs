@@ -1,13 +1,15 @@
 //! Why a job waits, in the words and numbers that clients are shown.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use berth_api::convert::timestamp;
 use berth_api::v1;
 use berth_api::v1::pending_reason::{Blocker, Code};
+use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::ExecutorId;
 use berth_domain::job::Job;
-use berth_domain::placement::{Node, Obstacle, explain, fit};
+use berth_domain::placement::{Node, Obstacle, explain};
 use berth_domain::spec::OnLost;
 
 use crate::image::{Image, queue_limit_ms};
@@ -53,7 +55,9 @@ fn why(
     let nodes = image.nodes();
     let has_room = |is_meant: &dyn Fn(&Node) -> bool| {
         let mut free = nodes.values().filter(|node| node.takes_jobs && is_meant(node));
-        free.any(|node| fit(&job.demand, node).now)
+        let fits =
+            |node: &Node| job.demand.suits(&node.labels) && job.demand.fits(&node.capacity, &node.reserved);
+        free.any(fits)
     };
     let (code, message) = match explain(&job.demand, nodes.values()) {
         Obstacle::NoExecutors if image.has_executors() => {
@@ -62,6 +66,10 @@ fn why(
         Obstacle::NoExecutors => {
             let message = "No executor is registered. Start one: berth executor --schedulers HOST:PORT.";
             (Code::NoExecutors, message.to_owned())
+        }
+        Obstacle::TooLarge(_) | Obstacle::Unsuited(_) if let Some(lost) = lost(image, job) => {
+            let message = format!("Fits only executors that are lost, such as {}.", lost.id);
+            (Code::NoExecutors, format!("{message} {}", ends(job, "one that does joins")))
         }
         Obstacle::TooLarge(why) => (Code::TooLarge, format!("{why} {}", ends(job, "a larger one joins"))),
         Obstacle::Unsuited(why) => (Code::Constraints, format!("{why} {}", ends(job, "one that does joins"))),
@@ -76,6 +84,14 @@ fn why(
     };
     let blockers = if code == Code::Busy { blockers(job, nodes.values()) } else { Vec::new() };
     (code, message, ahead + 1, blockers)
+}
+
+/// An executor that would do if it were not lost.
+fn lost<'a>(image: &'a Image, job: &Job) -> Option<&'a Executor> {
+    let mut lost = image.executors().filter(|executor| executor.state == ExecutorState::Lost);
+    let would_do =
+        |known: &&Arc<Executor>| job.demand.suits(&known.labels) && job.demand.fits_empty(&known.capacity);
+    lost.find(would_do).map(Arc::as_ref)
 }
 
 fn busy(fitting: usize, out_of_service: usize, ahead: usize) -> String {
@@ -108,7 +124,8 @@ fn ends(job: &Job, unless: &str) -> String {
 /// Counts, for each dimension, the executors that are large enough but have too little of it free.
 fn blockers<'a>(job: &Job, nodes: impl Iterator<Item = &'a Node>) -> Vec<Blocker> {
     let mut short: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for node in nodes.filter(|node| fit(&job.demand, node).empty) {
+    let is_large = |node: &&Node| job.demand.suits(&node.labels) && job.demand.fits_empty(&node.capacity);
+    for node in nodes.filter(is_large) {
         let free_cpu = node.capacity.cpu_millis.saturating_sub(node.reserved.cpu_millis);
         let free_memory = node.capacity.memory_bytes.saturating_sub(node.reserved.memory_bytes);
         let free_gpus = job.demand.usable_gpus(&node.capacity, &node.reserved).count();

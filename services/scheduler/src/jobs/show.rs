@@ -81,6 +81,6 @@ fn beside(context: &Context, job: &Job, executors: &[Executor]) -> JobContext {
 fn reason(context: &Context, job: &Job) -> v1::PendingReason {
     let (now_ms, lost_after_ms) = (context.clock.now_ms(), context.config.lost_after_ms());
     context.with_image(|image| {
-        pending_reason(image, job, (now_ms, lost_after_ms), &|executor| image.is_kept(executor))
+        pending_reason(image, job, (now_ms, lost_after_ms), &|executor| image.kept().contains_key(executor))
     })
 }

@@ -85,13 +85,16 @@ fn place(
     let mut placed = BTreeSet::new();
     for (id, choice) in plan.placed {
         let Some(job) = image.job(&id) else { continue };
+        // Of one that has registered again meanwhile nobody knows yet what it has, and which labels.
+        let session = image.executor(&choice.executor).and_then(|known| known.session.clone());
+        let session = session.map(|session| (choice.executor.clone(), session));
         let event = Event::Assign {
             executor: choice.executor,
             epoch: circumstances.epoch,
             gpu_device_ids: choice.gpu_device_ids,
         };
         if let Ok(next) = apply(job, event, circumstances.now_ms) {
-            mutations.push(update(next));
+            mutations.push(Mutation::Update { job: Box::new(next), session, attempt: None });
         }
         placed.insert(id);
     }
