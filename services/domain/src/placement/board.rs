@@ -192,12 +192,12 @@ impl Board {
         let slot = self.slot(id);
         let executor = &mut self.executors[slot];
         let place = (executor.rank, slot);
-        if let Some(oldest) = executor.note_image(image_hash) {
-            if let Some(places) = self.images.get_mut(&oldest) {
-                places.remove(&place);
-                if places.is_empty() {
-                    self.images.remove(&oldest);
-                }
+        if let Some(oldest) = executor.note_image(image_hash)
+            && let Some(places) = self.images.get_mut(&oldest)
+        {
+            places.remove(&place);
+            if places.is_empty() {
+                self.images.remove(&oldest);
             }
         }
         self.images.entry(image_hash).or_default().insert(place);
