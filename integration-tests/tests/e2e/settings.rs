@@ -1,12 +1,15 @@
 //! Settings: the names people know from the environment, and the defaults that are promised.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use berth_integration_tests::cluster::Cluster;
 use berth_integration_tests::process::Process;
 use berth_integration_tests::redis::Redis;
 use berth_integration_tests::wait::until;
 use berth_integration_tests::{http, tools};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 #[test]
@@ -92,4 +95,35 @@ fn heartbeats_come_every_five_seconds_and_renew_the_lease() {
         // 5 s less 10 %; a busy machine may only make it longer.
         assert!(apart_ms >= 4_400, "heartbeats {apart_ms} ms apart: {ends:?}");
     }
+}
+
+/// A process that does not outlive its test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_daemon_whose_output_nobody_reads_any_more_stops_when_it_is_told() {
+    let folder = tools::folder();
+    let mut executor = Command::new(tools::berth());
+    executor.args(["executor", "--schedulers", "127.0.0.1:1", "--runtime", "simulated"]);
+    executor.env("BERTH_DATA_DIR", folder.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut executor = Killed(executor.spawn().expect("berth runs"));
+    let mut log = BufReader::new(executor.0.stderr.take().expect("it is piped"));
+    // It hears signals by the time it says that no scheduler answers.
+    let mut line = String::new();
+    while !line.contains("cannot be reached") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).expect("it is read"), 0, "it says so before it ends");
+    }
+    drop(log);
+    let pid = Pid::from_raw(i32::try_from(executor.0.id()).expect("it is a pid"));
+    kill(pid, Signal::SIGTERM).expect("it is there");
+    let status = until("the executor ends", || executor.0.try_wait().expect("it is a child"));
+    assert_eq!(status.code(), Some(0));
 }

@@ -12,6 +12,8 @@ pub fn start(default: Option<&str>) {
     let started = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stderr)
+        // Told on stderr as well, where nobody reads any more, they would end whatever task logs.
+        .log_internal_errors(false)
         .with_ansi(colour)
         .try_init();
     if let Err(error) = started {
