@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use berth_api::v1::pending_reason::Code;
+use berth_api::v1::pending_reason::Code as Reason;
 use berth_api::v1::{ExplainJobRequest, ExplainJobResponse, SubmitJobRequest};
 use serde_json::Value;
+use tonic::Code;
 
 use super::connection::{CallError, Connection, jobs};
 use super::{resolve, submit};
+use crate::failure::{USAGE, report};
 use crate::output::{self, Format, Forms, json};
 
 /// `berth plan`: every job starts now.
@@ -64,14 +66,15 @@ pub async fn explain(connection: &Connection, args: ExplainArgs) -> anyhow::Resu
 pub async fn plan(connection: &Connection, args: PlanArgs) -> anyhow::Result<u8> {
     let document = submit::read(&args.file)?;
     let is_list = document.is_array();
-    let mut answers = Vec::new();
-    for (index, request) in submit::requests(document)?.into_iter().enumerate() {
-        answers.push(try_out(connection, request).await.inspect_err(|_| {
-            if is_list {
-                output::note(format!("berth: this is about job [{index}]."));
-            }
-        })?);
-    }
+    let answers = match ask_for_all(connection, document).await {
+        Ok(answers) => answers,
+        // What the file says is wrong: no plan says so of a job.
+        Err(error) if is_refused(&error) => {
+            report(&error);
+            return Ok(USAGE);
+        }
+        Err(error) => return Err(error),
+    };
     let in_json = || answers.iter().map(|answer| json::render(ANSWER, answer)).collect::<Vec<_>>();
     let forms = Forms {
         table: &|wide| match answers.as_slice() {
@@ -89,6 +92,23 @@ pub async fn plan(connection: &Connection, args: PlanArgs) -> anyhow::Result<u8>
         format => output::print_one(format, &executors.join("\n"), &forms)?,
     }
     Ok(answers.iter().map(exit_code).max().unwrap_or(STARTS))
+}
+
+async fn ask_for_all(connection: &Connection, document: Value) -> anyhow::Result<Vec<ExplainJobResponse>> {
+    let is_list = document.is_array();
+    let mut answers = Vec::new();
+    for (index, request) in submit::requests(document)?.into_iter().enumerate() {
+        answers.push(try_out(connection, request).await.inspect_err(|_| {
+            if is_list {
+                output::note(format!("berth: this is about job [{index}]."));
+            }
+        })?);
+    }
+    Ok(answers)
+}
+
+fn is_refused(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<CallError>().is_some_and(|error| error.code() == Code::InvalidArgument)
 }
 
 /// Asks what would become of a job, if it would be accepted at all.
@@ -114,7 +134,7 @@ async fn ask(connection: &Connection, request: ExplainJobRequest) -> Result<Expl
 fn exit_code(answer: &ExplainJobResponse) -> u8 {
     match answer.reason.as_ref().map(berth_api::v1::PendingReason::code) {
         None => STARTS,
-        Some(Code::TooLarge | Code::Constraints) => NEVER_FITS,
+        Some(Reason::TooLarge | Reason::Constraints) => NEVER_FITS,
         Some(_) => WAITS,
     }
 }

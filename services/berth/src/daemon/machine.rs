@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use berth_domain::constraint::Constraint;
 use berth_domain::ids::ExecutorId;
 use berth_domain::quantity::{parse_cpus, parse_memory};
 use berth_executor::clock::{Clock, TokioClock};
@@ -80,6 +81,24 @@ pub struct Place {
     pub safety_interval: Duration,
 }
 
+/// Reads labels of an executor: such as jobs can ask for, each once.
+fn labels(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut labels = BTreeMap::new();
+    for text in texts {
+        let (name, value) =
+            text.split_once('=').with_context(|| format!("--label {text:?} is not NAME=VALUE"))?;
+        // One without a value can be asked for by its name.
+        let asked = if value.is_empty() { name.to_owned() } else { format!("{name}={value}") };
+        anyhow::ensure!(
+            Constraint::parse(&asked).is_ok_and(|asked| asked.key() == name),
+            "--label {text:?}: a name has a-z, A-Z, 0-9, '.', '_', '-' and '/', a value none of , ( ) = !"
+        );
+        let before = labels.insert(name.to_owned(), value.to_owned());
+        anyhow::ensure!(before.is_none(), "--label {name} is given twice");
+    }
+    Ok(labels)
+}
+
 impl MachineArgs {
     /// Makes an executor's configuration.
     ///
@@ -88,11 +107,6 @@ impl MachineArgs {
     pub fn config(&self, place: Place) -> anyhow::Result<ExecutorConfig> {
         let executor_id =
             place.executor_id.as_deref().map(ExecutorId::parse).transpose().context("EXECUTOR_ID")?;
-        let label = |text: &String| {
-            let (name, value) =
-                text.split_once('=').with_context(|| format!("--label {text:?} is not NAME=VALUE"))?;
-            Ok((name.to_owned(), value.to_owned()))
-        };
         let config = ExecutorConfig {
             executor_id,
             cluster: place.cluster,
@@ -102,7 +116,7 @@ impl MachineArgs {
                 memory_bytes: self.memory,
                 gpus: self.gpus.clone().map(|gpus| gpus.0),
             },
-            labels: self.labels.iter().map(label).collect::<anyhow::Result<BTreeMap<_, _>>>()?,
+            labels: labels(&self.labels)?,
             safety_interval: place.safety_interval,
             ..ExecutorConfig::new(place.data_dir, place.schedulers)
         };

@@ -98,6 +98,7 @@ pub fn detail(job: &Job, now: Timestamp) -> String {
         ("CPUs", cpus(&resources)),
         ("Memory", memory(&resources)),
         ("GPUs", gpus),
+        ("Constraints", spec.constraints.join(", ")),
         ("GPU devices", job.gpu_device_ids.join(", ")),
         ("Priority", spec.priority.map(|priority| priority.to_string()).unwrap_or_default()),
         ("Run timeout", wire(spec.run_timeout.as_ref())),

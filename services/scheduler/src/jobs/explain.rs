@@ -18,7 +18,7 @@ use super::pending::{jobs_ahead, pending_reason};
 use super::{show, submit};
 use crate::context::Context;
 use crate::feed::reached;
-use crate::image::Image;
+use crate::image::{Image, queue_limit_ms};
 
 /// How long to wait until the image shows all that was stored before the call.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -137,18 +137,29 @@ fn reason(
             reason.message = format!("Where there is room, it goes first {ahead}.");
         }
         (Code::Busy, Some(opening)) => {
-            reason.message = format!("{} {}", reason.message, show_opening(opening, times.0));
+            let is_next = image.queue_position(job) == 0;
+            reason.message = format!("{} {}", reason.message, show_opening(opening, times.0, is_next));
         }
         _ => {}
+    }
+    if let (Code::Queued | Code::Busy | Code::Reserved, Some(limit_ms)) = (reason.code(), queue_limit_ms(job))
+    {
+        let seconds = limit_ms.div_ceil(1_000);
+        reason.message = format!("{} It fails once it has waited for {seconds} s.", reason.message);
     }
     reason
 }
 
-fn show_opening(opening: &Opening, now_ms: u64) -> String {
+fn show_opening(opening: &Opening, now_ms: u64, is_next: bool) -> String {
     let jobs = if opening.jobs == 1 { "job there has" } else { "jobs there have" };
     let until = opening.by_ms.map(|by_ms| by_ms.saturating_sub(now_ms).div_ceil(1_000));
     let until = until.map(|seconds| format!(", in {seconds} s at the latest")).unwrap_or_default();
-    format!("It fits {} once {} {jobs} ended{until}.", opening.executor, opening.jobs)
+    let Opening { executor, jobs: count, .. } = opening;
+    if is_next {
+        format!("It fits {executor} once {count} {jobs} ended{until}.")
+    } else {
+        format!("Room comes first on {executor}, once {count} {jobs} ended{until}; those ahead go first.")
+    }
 }
 
 fn verdict(seen: &Seen, executor: &Executor) -> Verdict {

@@ -84,7 +84,7 @@ async fn a_job_is_explained_in_each_part_of_its_life() {
     assert_eq!((code, position), (Reason::Busy, 2));
     assert!(
         why.starts_with(
-            "Fits 1 executor, none free now; 1 job ahead. It fits e1 once 1 job there has ended, in "
+            "Fits 1 executor, none free now; 1 job ahead. Room comes first on e1, once 1 job there has ended, in "
         ),
         "{why}"
     );
@@ -113,7 +113,8 @@ async fn an_executor_that_takes_no_jobs_says_why() {
     ClusterServiceClient::new(routes.clone()).drain_executor(drain).await.expect("it is drained");
     let answer = tried(&routes, spec(1_000)).await;
     assert_eq!(verdicts(&answer), [("e1", false, true, "It is drained.")]);
-    assert_eq!(reason(&answer).2, "Fits 1 executor, which takes no jobs now; 0 jobs ahead.");
+    let why = "Fits 1 executor, which takes no jobs now; 0 jobs ahead. It fails once it has waited for 15 s.";
+    assert_eq!(reason(&answer).2, why);
 }
 
 #[tokio::test(start_paused = true)]
