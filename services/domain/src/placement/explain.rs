@@ -53,9 +53,7 @@ pub struct Fit {
 
 /// Tells how an executor suits a job.
 pub fn fit(demand: &Demand, node: &Node) -> Fit {
-    let suits = demand.suits(&node.labels);
-    let now = suits && demand.fits(&node.capacity, &node.reserved);
-    let empty = suits && demand.fits_empty(&node.capacity);
+    let (now, empty) = (node.fits(demand), node.fits_empty(demand));
     let lacks = match (now, empty) {
         (true, _) => Vec::new(),
         (false, true) => lacks(demand, node, &node.reserved),

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use super::amounts::{Room, Shape};
 use super::executors::{Executor, Running};
-use super::fleet::{Fleet, Slot};
+use super::fleet::{Fleet, Rank, Slot};
 use crate::ids::JobId;
 
 /// Beside the first, only executors are kept that lack at most so much of what is asked for, in thousandths: they
@@ -51,7 +51,7 @@ pub fn best_to_keep(
     (job, shape): (&JobId, &Shape),
     is_first: bool,
 ) -> Option<Kept> {
-    let (lack, slot) = closest(fleet, executors, shape)?;
+    let ((lack, _), _, slot) = candidates(fleet, executors, shape).min()?;
     if !is_first && lack > MOST_LACKING_MILLIS {
         return None;
     }
@@ -67,10 +67,8 @@ pub fn opening(
     shape: &Shape,
     kept: &[Slot],
 ) -> Option<(Slot, usize, u64)> {
-    let free =
-        |slot: &Slot| fleet.is_open(*slot) && !kept.contains(slot) && executors[*slot].whole.holds(shape);
-    let by_lack = |slot: Slot| (lacks(fleet.room(slot), shape), executors[slot].rank, slot);
-    let mut closest: Vec<_> = (0..executors.len()).filter(free).map(by_lack).collect();
+    let mut closest: Vec<Candidate> = candidates(fleet, executors, shape).collect();
+    closest.retain(|(_, _, slot)| !kept.contains(slot));
     closest.sort_unstable();
     closest.truncate(MOST_OPENINGS);
     let openings = closest.into_iter().filter_map(|(lack, rank, slot)| {
@@ -80,13 +78,18 @@ pub fn opening(
     openings.min().map(|(by_ms, jobs, _, _, slot)| (slot, jobs, by_ms))
 }
 
-/// The executor that lacks least of a shape, of those that may be chosen and are large enough; what it lacks.
-fn closest(fleet: &Fleet, executors: &[Executor], shape: &Shape) -> Option<(u64, Slot)> {
+/// What an executor lacks of a shape, its rank, and its slot.
+type Candidate = ((u64, u64), Rank, Slot);
+
+/// The executors that may be chosen and are large enough for a shape: the one that lacks least is the lowest.
+fn candidates<'a>(
+    fleet: &'a Fleet,
+    executors: &'a [Executor],
+    shape: &'a Shape,
+) -> impl Iterator<Item = Candidate> + 'a {
     let open = (0..executors.len()).filter(|slot| fleet.is_open(*slot));
     let large = open.filter(|slot| executors[*slot].whole.holds(shape));
-    let best = large.map(|slot| (lacks(fleet.room(slot), shape), executors[slot].rank, slot)).min()?;
-    let ((lack, _), _, slot) = best;
-    Some((lack, slot))
+    large.map(|slot| (lacks(fleet.room(slot), shape), executors[slot].rank, slot))
 }
 
 /// The largest share of what is asked for that is not free, in thousandths; then the sum of these.

@@ -20,6 +20,18 @@ pub struct Node {
     pub labels: Labels,
 }
 
+impl Node {
+    /// Says whether there is room for a demand now, on labels that will do.
+    pub fn fits(&self, demand: &Demand) -> bool {
+        demand.suits(&self.labels) && demand.fits(&self.capacity, &self.reserved)
+    }
+
+    /// Says whether there would be if it ran nothing.
+    pub fn fits_empty(&self, demand: &Demand) -> bool {
+        demand.suits(&self.labels) && demand.fits_empty(&self.capacity)
+    }
+}
+
 /// What placement needs to know of a job that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {

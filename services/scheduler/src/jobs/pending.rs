@@ -55,9 +55,7 @@ fn why(
     let nodes = image.nodes();
     let has_room = |is_meant: &dyn Fn(&Node) -> bool| {
         let mut free = nodes.values().filter(|node| node.takes_jobs && is_meant(node));
-        let fits =
-            |node: &Node| job.demand.suits(&node.labels) && job.demand.fits(&node.capacity, &node.reserved);
-        free.any(fits)
+        free.any(|node| node.fits(&job.demand))
     };
     let (code, message) = match explain(&job.demand, nodes.values()) {
         Obstacle::NoExecutors if image.has_executors() => {
@@ -124,8 +122,7 @@ fn ends(job: &Job, unless: &str) -> String {
 /// Counts, for each dimension, the executors that are large enough but have too little of it free.
 fn blockers<'a>(job: &Job, nodes: impl Iterator<Item = &'a Node>) -> Vec<Blocker> {
     let mut short: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    let is_large = |node: &&Node| job.demand.suits(&node.labels) && job.demand.fits_empty(&node.capacity);
-    for node in nodes.filter(is_large) {
+    for node in nodes.filter(|node| node.fits_empty(&job.demand)) {
         let free_cpu = node.capacity.cpu_millis.saturating_sub(node.reserved.cpu_millis);
         let free_memory = node.capacity.memory_bytes.saturating_sub(node.reserved.memory_bytes);
         let free_gpus = job.demand.usable_gpus(&node.capacity, &node.reserved).count();
