@@ -101,6 +101,27 @@ fn a_copy_of_before_the_newest_generation_takes_over_with_a_clock_that_is_behind
     holds(&plan);
 }
 
+/// A replica that was cut off dated a job by the time before the copy took over, an hour ahead of the copy's: it
+/// would have waited for as much longer.
+#[test]
+fn a_submit_through_a_replica_that_was_away_is_dated_by_the_time_of_the_copy() {
+    let without_place = |number| Wish {
+        gpus: 1,
+        queue_timeout: Some(Duration::from_secs(3)),
+        end: JobState::Failed,
+        pause: ms(250),
+        ..job(number, "true")
+    };
+    let mut plan = quiet((0..40).map(without_place).collect());
+    plan.schedulers = 2;
+    plan.faults = faults(vec![
+        (600, 7_000, Kind::Split(0, 0)),
+        (900, 0, Kind::ClockStep(-3_000_000)),
+        (1_000, 0, Kind::FailOver(ms(5_000))),
+    ]);
+    holds(&plan);
+}
+
 /// SIGTERM was delivered and the answer lost: the job's end was told as an exit of its own, with 143.
 #[test]
 fn a_stop_whose_answer_is_lost_is_still_a_stop() {

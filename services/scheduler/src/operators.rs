@@ -8,7 +8,7 @@ use berth_api::status::Problem;
 use berth_api::v1;
 use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::ExecutorId;
-use berth_store::{Call, Mutation, Verdict};
+use berth_store::{Call, Mutation, StoreError, Verdict};
 
 use crate::context::Context;
 use crate::jobs::list::show_executor;
@@ -24,8 +24,8 @@ const TRIES: u32 = 5;
 pub async fn drain(context: &Context, request: v1::DrainExecutorRequest) -> Result<v1::Executor, Problem> {
     let limit_ms = request.deadline.as_ref().map(|deadline| duration_ms("deadline", deadline)).transpose();
     let limit_ms = limit_ms.map_err(|wrong| Problem::Invalid(vec![wrong]))?;
-    let now_ms = context.clock.now_ms();
     let executor = change(context, &request.id, |known| {
+        let now_ms = context.clock.now_ms();
         let deadline_ms = match limit_ms {
             None => known.drain.and_then(|drain| drain.deadline_ms),
             Some(0) => None,
@@ -63,8 +63,8 @@ pub async fn resume(context: &Context, request: v1::ResumeExecutorRequest) -> Re
 /// # Errors
 /// Refuses an unknown executor; fails as the store does.
 pub async fn fence(context: &Context, request: v1::FenceExecutorRequest) -> Result<v1::Executor, Problem> {
-    let (lease_ms, now_ms) = (context.config.lease_ms(), context.clock.now_ms());
     let executor = change(context, &request.id, |known| {
+        let (lease_ms, now_ms) = (context.config.lease_ms(), context.clock.now_ms());
         let seen_ms = Some(known.last_seen_ms(lease_ms, now_ms));
         Ok(Executor {
             state: ExecutorState::Lost,
@@ -89,6 +89,8 @@ async fn change(
 ) -> Result<Executor, Problem> {
     let id = ExecutorId::parse(id).map_err(|error| Problem::field("id", error.to_string()))?;
     for _ in 0..TRIES {
+        // Times are those of this generation; in a later one the store's clock may be behind.
+        let generation = context.with_image(|image| image.position.generation);
         let known = context.store.executors().await.map_err(|e| context.problem(&e))?;
         let Some(known) = known.into_iter().find(|known| known.id == id) else {
             return Err(Problem::NotFound { kind: "executor", id: id.to_string() });
@@ -98,8 +100,11 @@ async fn change(
             return Ok(known);
         }
         let mutation = Mutation::PutExecutor { executor: Box::new(next.clone()), lease: None };
-        let call = Call { leader: None, generation: None, mutations: vec![mutation] };
-        let committed = context.commit(call).await.map_err(|e| context.problem(&e))?;
+        let call = Call { leader: None, generation: Some(generation), mutations: vec![mutation] };
+        let committed = match context.commit(call).await {
+            Err(StoreError::Generation { .. }) => continue,
+            committed => committed.map_err(|e| context.problem(&e))?,
+        };
         if let Some(Verdict::Applied(revision)) = committed.verdicts.first() {
             return Ok(Executor { revision: *revision, ..next });
         }

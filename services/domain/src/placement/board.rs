@@ -35,6 +35,8 @@ pub struct Board {
     /// Where an image has run of late.
     images: Images,
     queue: Queue,
+    /// What the last round kept for whom.
+    kept: BTreeMap<JobId, ExecutorId>,
     /// What each namespace has.
     usage: BTreeMap<Namespace, Amounts>,
     /// What all executors have; unknown after one has changed.
@@ -68,6 +70,7 @@ impl Board {
             executors: Vec::new(),
             images: Images::new(),
             queue: Queue::default(),
+            kept: BTreeMap::new(),
             usage: BTreeMap::new(),
             whole: None,
             numbered: (0, 0, 0),
@@ -213,9 +216,14 @@ impl Board {
         self.slots.get(id).map(|slot| &self.executors[*slot].reserved)
     }
 
-    /// Decides where jobs that wait go now. Nothing is noted: what is carried out comes back as `hold`.
+    /// Decides where jobs that wait go now. Nothing is noted but what is kept: what is carried out comes back as `hold`.
     pub fn plan(&mut self, moment: &Moment) -> Plan {
-        self.plan_until(moment, None)
+        let plan = self.plan_until(moment, None);
+        if plan.is_complete {
+            self.kept.clear();
+        }
+        self.kept.extend(plan.reserved.iter().cloned());
+        plan
     }
 
     /// The same, or only until it is known what becomes of a job.
@@ -225,7 +233,8 @@ impl Board {
         let usage = &self.usage;
         let share = |namespace: &Namespace| usage.get(namespace).map_or(0, |usage| usage.share_of(&whole));
         let aged_ms = moment.now_ms.saturating_sub(self.age_limit_ms);
-        let known = Known { executors: &self.executors, slots: &self.slots, images: &self.images };
+        let known =
+            Known { executors: &self.executors, slots: &self.slots, images: &self.images, kept: &self.kept };
         let round = Round::new(&mut self.fleet, known, *moment, aged_ms);
         let mut round = match job {
             Some((job, kind)) => round.until(job, kind),

@@ -247,6 +247,33 @@ fn who_ends_in_time_or_fits_beside_may_use_what_is_kept() {
 }
 
 #[test]
+fn what_is_kept_stays_kept_unless_there_is_room_sooner_elsewhere() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 4_000, &[])]);
+    board.hold(&holding("x", "a", 1_000, Some(NOW_MS + 60_000)));
+    board.hold(&holding("y", "b", 1_000, Some(NOW_MS + 70_000)));
+    board.push(aged(request("large", 4_000, 0)));
+    let on = |name| vec![(JobId::trusted("large"), ExecutorId::trusted(name))];
+    assert_eq!(board.plan(&MOMENT).reserved, on("a"));
+    board.hold(&holding("in time", "a", 3_000, Some(NOW_MS + 50_000)));
+    assert_eq!(board.plan(&MOMENT).reserved, on("a"), "where more is lacking now, but there is room first");
+    board.release(&holding("y", "b", 1_000, Some(NOW_MS + 70_000)));
+    board.hold(&holding("z", "b", 3_000, Some(NOW_MS + 59_000)));
+    assert_eq!(board.plan(&MOMENT).reserved, on("b"));
+}
+
+#[test]
+fn where_nobody_knows_when_there_is_room_nobody_takes_what_is_lacking() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &["t4", "t4"])]);
+    let gpu = Holding { gpu_device_ids: vec!["a-0".into()], ..holding("x", "a", 1_000, None) };
+    board.hold(&Holding { demand: demand(1_000, 1, &[]), ..gpu });
+    board.push(aged(request("large", 1_000, 2)));
+    board.push(request("gpu", 1_000, 1));
+    board.push(request("cpu", 2_000, 0));
+    board.push(request("more cpu", 1_000, 0));
+    assert_eq!(placed(&mut board), pairs(&[("cpu", "a")]));
+}
+
+#[test]
 fn a_higher_priority_does_not_respect_what_is_kept_for_a_lower_one() {
     let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
     board.hold(&holding("x", "a", 1_000, None));
@@ -439,6 +466,82 @@ fn labels_that_somebody_asked_about_once_do_not_matter_to_others() {
     assert_eq!(placed(&mut board), pairs(&[("1", "b")]));
 }
 
+const TICK_MS: u64 = 10_000;
+const LONGEST_MS: u64 = 600_000;
+
+/// Small jobs that come and go without end, and a large one that asks for all of the first executor.
+#[derive(Debug, Clone)]
+struct Stream {
+    executors: Vec<u64>,
+    /// CPU, how long it lasts, how much longer it may run, and whether that is said.
+    jobs: Vec<(u64, u64, u64, bool)>,
+}
+
+fn streams() -> impl Strategy<Value = Stream> {
+    let executors = prop::collection::vec(4_000..8_000_u64, 1..5);
+    let lasting = |(cpu, first, second, says): (u64, u64, u64, bool)| {
+        (cpu, first.min(second), first.max(second) - first.min(second), says)
+    };
+    let says = prop_oneof![3 => Just(true), 1 => any::<bool>()];
+    let one = (500..3_000_u64, TICK_MS..LONGEST_MS, TICK_MS..LONGEST_MS, says).prop_map(lasting);
+    (executors, prop::collection::vec(one, 5..40), any::<bool>()).prop_map(
+        |(executors, mut jobs, all_say)| {
+            jobs.iter_mut().for_each(|job| job.3 |= all_say);
+            Stream { executors, jobs }
+        },
+    )
+}
+
+impl Stream {
+    /// Plays it until the large job has a place, or for far too long.
+    fn waited_ms(&self) -> u64 {
+        let mut board = Board::new(Placement { policy: Policy::Auto, age_limit_ms: AGE_LIMIT_MS });
+        for (at, cpu) in self.executors.iter().enumerate() {
+            let name = format!("e{at}");
+            put(&mut board, &name, &capacity(&name, *cpu, &[]), true);
+        }
+        let (mut next, mut running) = (0, BTreeMap::<(u64, JobId), Holding>::new());
+        let mut waiting = BTreeMap::new();
+        for tick in 0..100 * LONGEST_MS / TICK_MS {
+            let (passed_ms, now_ms) = (tick * TICK_MS, NOW_MS + tick * TICK_MS);
+            while let Some(first) = running.first_entry().filter(|first| first.key().0 <= now_ms) {
+                board.release(&first.remove());
+            }
+            while waiting.len() < 20 {
+                let (cpu, lasts_ms, more_ms, says) = self.jobs[next % self.jobs.len()];
+                let request = Request {
+                    run_timeout_ms: says.then_some(lasts_ms + more_ms),
+                    create_time_ms: now_ms,
+                    ready_time_ms: now_ms,
+                    ..request(&format!("{next:06}"), cpu, 0)
+                };
+                board.push(request.clone());
+                waiting.insert(request.job.clone(), (request, lasts_ms));
+                next += 1;
+            }
+            if tick == 1 {
+                board.push(Request {
+                    create_time_ms: 0,
+                    ready_time_ms: now_ms,
+                    ..request("large", self.executors[0], 0)
+                });
+            }
+            for (job, choice) in board.plan(&Moment { now_ms, ..MOMENT }).placed {
+                let Some((request, lasts_ms)) = waiting.remove(&job) else { return passed_ms };
+                board.withdraw(&request);
+                let holding = Holding {
+                    demand: request.demand,
+                    ends_ms: request.run_timeout_ms.map(|timeout| now_ms + timeout),
+                    ..holding(job.as_str(), choice.executor.as_str(), 0, None)
+                };
+                board.hold(&holding);
+                running.insert((now_ms + lasts_ms, job), holding);
+            }
+        }
+        u64::MAX
+    }
+}
+
 /// A cluster and a queue, by numbers.
 #[derive(Debug, Clone)]
 struct Scene {
@@ -584,6 +687,15 @@ proptest! {
         let mut board = scene.board(false);
         (0..3).for_each(|_| drop(board.plan(&Moment { limit: 1, ..MOMENT })));
         prop_assert_eq!(&board.plan(&MOMENT), &plan);
+    }
+
+    #[test]
+    fn nobody_waits_for_longer_than_what_ran_when_an_executor_was_kept(stream in streams()) {
+        let waited_ms = stream.waited_ms();
+        let is_known = stream.jobs.iter().all(|(.., has_timeout)| *has_timeout);
+        // Where ends are not known, another executor may come to lack less, over and over, but never more.
+        let longest_ms = if is_known { LONGEST_MS } else { 20 * LONGEST_MS };
+        prop_assert!(waited_ms <= AGE_LIMIT_MS + longest_ms + TICK_MS, "{waited_ms} ms");
     }
 
     #[test]

@@ -82,6 +82,14 @@ fn a_job_without_gpus_goes_where_none_is_free_and_least_is_left_over() {
 }
 
 #[test]
+fn a_job_with_a_gpu_goes_where_least_cpu_is_left_over_where_all_else_is_equal() {
+    let mut fleet = fleet(&[room(64, 64, &[(0, 2)]), room(32, 64, &[(0, 2)]), room(31, 64, &[(0, 2)])]);
+    arrive(&mut fleet, &shape(1, 1, &[]), 5);
+    assert_eq!(choice(&mut fleet, &shape(1, 1, &[])), Some(1), "by steps, the lowest of equal ones");
+    assert_eq!(choice(&mut fleet, &shape(32, 1, &[])), Some(0), "no device is to lack CPU");
+}
+
+#[test]
 fn one_that_is_closed_is_not_chosen_and_one_that_opens_again_is() {
     let rooms = [room(4, 4, &[]), room(8, 8, &[])];
     let mut fleet = fleet(&rooms);

@@ -12,8 +12,24 @@ use crate::ids::JobId;
 /// stand idle the shorter.
 const MOST_LACKING_MILLIS: u64 = 250;
 
+/// Of the executors that may be kept, so many at most, those that lack least, are compared by when they have room.
+const MOST_COMPARED: usize = 32;
+
 /// So many executors at most are looked at for where room comes first.
 const MOST_OPENINGS: usize = 1_024;
+
+/// Who has waited for too long.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanting<'a> {
+    /// The job.
+    pub job: &'a JobId,
+    /// What it asks for.
+    pub shape: &'a Shape,
+    /// The executor that has been kept for it so far.
+    pub before: Option<Slot>,
+    /// Whether none is kept for another one yet.
+    pub is_first: bool,
+}
 
 /// An executor that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,16 +38,23 @@ pub struct Kept {
     pub job: JobId,
     /// The executor.
     pub slot: Slot,
-    /// When the job can start at the latest; `u64::MAX` where nobody knows.
+    /// What the job asks for.
+    shape: Shape,
+    /// When it can start at the latest; `u64::MAX` where nobody knows.
     starts_ms: u64,
     /// What will be free beside it then.
     beside: Room,
 }
 
 impl Kept {
-    /// Says whether a job may have room there that ends at the latest at `ends_ms`, and notes that it has.
-    pub fn lets_in(&mut self, shape: &Shape, ends_ms: u64) -> bool {
-        if self.starts_ms < u64::MAX && ends_ms <= self.starts_ms {
+    /// Says whether a job may have room there that ends at the latest at `ends_ms`, and notes that it has: the start
+    /// that is foreseen comes no later for it, and where none is, no more is lacking.
+    pub fn lets_in(&mut self, room: &Room, shape: &Shape, ends_ms: u64) -> bool {
+        if self.starts_ms == u64::MAX {
+            let left = room.less(shape, &room.take(shape));
+            return lacks(&left, &self.shape) <= lacks(room, &self.shape);
+        }
+        if ends_ms <= self.starts_ms {
             return true;
         }
         let is_beside = self.beside.holds(shape);
@@ -42,21 +65,23 @@ impl Kept {
     }
 }
 
-/// Chooses an executor to keep for a shape that fits nowhere now: of those that are open, which one that is kept is
-/// not, the one that lacks least, the lowest of equal ones. None where it would fit on none of them, even if that were
-/// empty, and, but for the first, where all lack too much.
-pub fn best_to_keep(
-    fleet: &Fleet,
-    executors: &[Executor],
-    (job, shape): (&JobId, &Shape),
-    is_first: bool,
-) -> Option<Kept> {
-    let ((lack, _), _, slot) = candidates(fleet, executors, shape).min()?;
-    if !is_first && lack > MOST_LACKING_MILLIS {
-        return None;
-    }
-    let (starts_ms, beside, _) = once_it_fits(fleet.room(slot), &executors[slot], shape)?;
-    Some(Kept { job: job.clone(), slot, starts_ms, beside })
+/// Chooses an executor to keep for a job that fits nowhere now: of those that are open, which one that is kept is not,
+/// the one on which it can start first as far as anybody knows, and of equal ones that which lacks least, the lowest
+/// of these. That is never worse than the one that was kept before, so that what is foreseen only gets better. None
+/// where it would fit on none of them, even if that were empty, and, but for the first, where all lack too much.
+pub fn best_to_keep(fleet: &Fleet, executors: &[Executor], wanting: &Wanting<'_>) -> Option<Kept> {
+    let Wanting { job, shape, before, is_first } = *wanting;
+    let may_be =
+        |((lack, _), _, slot): &Candidate| is_first || *lack <= MOST_LACKING_MILLIS || before == Some(*slot);
+    let all = candidates(fleet, executors, shape).filter(may_be);
+    let (as_before, others): (Vec<Candidate>, Vec<Candidate>) = all.partition(|one| before == Some(one.2));
+    let compared = closest(others, MOST_COMPARED).into_iter().chain(as_before);
+    let once = compared.filter_map(|(lack, rank, slot)| {
+        let (starts_ms, beside, _) = once_it_fits(fleet.room(slot), &executors[slot], shape)?;
+        Some(((starts_ms, lack, rank), slot, beside))
+    });
+    let ((starts_ms, ..), slot, beside) = once.min_by_key(|(key, ..)| *key)?;
+    Some(Kept { job: job.clone(), slot, shape: shape.clone(), starts_ms, beside })
 }
 
 /// Where a shape that fits nowhere now will fit first, on executors that are not kept for others: how many jobs have to
@@ -67,11 +92,8 @@ pub fn opening(
     shape: &Shape,
     kept: &[Slot],
 ) -> Option<(Slot, usize, u64)> {
-    let mut closest: Vec<Candidate> = candidates(fleet, executors, shape).collect();
-    closest.retain(|(_, _, slot)| !kept.contains(slot));
-    closest.sort_unstable();
-    closest.truncate(MOST_OPENINGS);
-    let openings = closest.into_iter().filter_map(|(lack, rank, slot)| {
+    let all = candidates(fleet, executors, shape).filter(|(_, _, slot)| !kept.contains(slot));
+    let openings = closest(all.collect(), MOST_OPENINGS).into_iter().filter_map(|(lack, rank, slot)| {
         let (by_ms, _, jobs) = once_it_fits(fleet.room(slot), &executors[slot], shape)?;
         Some((by_ms, jobs, lack, rank, slot))
     });
@@ -90,6 +112,15 @@ fn candidates<'a>(
     let open = (0..executors.len()).filter(|slot| fleet.is_open(*slot));
     let large = open.filter(|slot| executors[*slot].whole.holds(shape));
     large.map(|slot| (lacks(fleet.room(slot), shape), executors[slot].rank, slot))
+}
+
+/// Those that lack least, so many at most.
+fn closest(mut all: Vec<Candidate>, most: usize) -> Vec<Candidate> {
+    if all.len() > most {
+        all.select_nth_unstable(most);
+        all.truncate(most);
+    }
+    all
 }
 
 /// The largest share of what is asked for that is not free, in thousandths; then the sum of these.

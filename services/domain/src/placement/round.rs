@@ -9,14 +9,16 @@ use super::amounts::{Amounts, Room, Shape, Take};
 use super::executors::Executor;
 use super::fleet::{Fleet, Rank, ShapeId, Slot};
 use super::queue::{Kind, Level, Line, Next};
-use super::reserve::{Kept, best_to_keep};
+use super::reserve::{Kept, Wanting, best_to_keep};
 use super::types::Moment;
 use crate::ids::{ExecutorId, JobId, Namespace};
 
 /// One of so many executors at most is kept for a job that has waited for too long; at least one.
-const KEPT_OF: usize = 16;
+const KEPT_OF: usize = 64;
 /// So many at most.
-const MOST_KEPT: usize = 16;
+const MOST_KEPT: usize = 4;
+/// Once none could be kept for so many shapes, no more are looked at: each takes a look at all executors.
+const MOST_GIVEN_UP: usize = 4;
 /// So many shapes that found no place are compared with others; of those that ask for no less, none needs to try.
 const MOST_COMPARED: usize = 64;
 
@@ -46,6 +48,8 @@ pub struct Known<'a> {
     pub slots: &'a BTreeMap<ExecutorId, Slot>,
     /// Where images have run.
     pub images: &'a Images,
+    /// What the last round kept for whom.
+    pub kept: &'a BTreeMap<JobId, ExecutorId>,
 }
 
 /// A round under way.
@@ -273,7 +277,7 @@ impl<'a> Round<'a> {
         let ends_ms = self.moment.now_ms.saturating_add(kind.run_timeout_ms);
         for kept in &mut self.kept {
             let room = self.fleet.room(kept.slot);
-            if room.holds(shape) && kept.lets_in(shape, ends_ms) {
+            if room.holds(shape) && kept.lets_in(room, shape, ends_ms) {
                 return Some((kept.slot, room.take(shape)));
             }
         }
@@ -289,14 +293,15 @@ impl<'a> Round<'a> {
 
     /// Executors are kept for a few at a time: the more are kept, the more stands idle.
     fn may_keep(&self) -> bool {
-        self.kept.len() < (self.known.executors.len() / KEPT_OF).clamp(1, MOST_KEPT)
+        self.given_up.len() < MOST_GIVEN_UP
+            && self.kept.len() < (self.known.executors.len() / KEPT_OF).clamp(1, MOST_KEPT)
     }
 
     fn keep_for(&mut self, next: &Next<'_>) {
-        let shape = self.fleet.shape(next.kind.shape);
-        let Some(kept) =
-            best_to_keep(self.fleet, self.known.executors, (&next.age.1, shape), self.kept.is_empty())
-        else {
+        let (job, shape) = (&next.age.1, self.fleet.shape(next.kind.shape));
+        let before = self.known.kept.get(job).and_then(|id| self.known.slots.get(id)).copied();
+        let wanting = Wanting { job, shape, before, is_first: self.kept.is_empty() };
+        let Some(kept) = best_to_keep(self.fleet, self.known.executors, &wanting) else {
             self.given_up.insert(next.kind.shape);
             return;
         };

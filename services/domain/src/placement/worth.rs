@@ -18,15 +18,17 @@ pub enum Policy {
 
 /// Differences in thousandths of a device that are taken for noise, by the number of devices asked for: none,
 /// one, several.
-const BINS_MILLIS: [i128; 3] = [200, 300, 1_000];
+const BINS_MILLIS: [i128; 3] = [250, 300, 1_000];
 /// The same where only shapes that ask for several devices are looked at, to tell apart what is equal in sum.
-const LARGE_BIN_MILLIS: i128 = 10;
+const LARGE_BIN_MILLIS: i128 = 50;
+/// CPU that is left over is told apart in so many parts of the largest executor, where the rest is equal.
+const CPU_STEPS: i64 = 30;
 /// The price of a device is at most this, in thousandths.
 const HIGHEST_PRICE_MILLIS: u128 = 1_500;
 /// A price counts so many times as much as a fragment.
 const PRICE_WEIGHT: i128 = 2;
 /// What is left over is counted in so many parts of the largest executor.
-const PARTS: u128 = 1_000_000_000;
+const PARTS: i64 = 1_000_000_000;
 /// More than anything that can be left over.
 const EMPTY_HANDED: i64 = 4_000_000_000;
 /// Tables for one model have at most so many cells.
@@ -61,18 +63,22 @@ impl Default for Scale {
 impl Scale {
     /// Sums the shares that stay free, in billionths of the largest executor.
     fn left_over(self, room: &Room, shape: &Shape) -> i64 {
-        let share = |free: u64, asked: u64, most: u64| {
-            u128::from(free.saturating_sub(asked)) * PARTS / u128::from(most)
-        };
-        let cpu = share(room.cpu_millis, shape.cpu_millis, self.cpu_millis);
         let memory = share(room.memory_bytes, shape.memory_bytes, self.memory_bytes);
-        i64::try_from(cpu + memory).unwrap_or(i64::MAX)
+        self.cpu_left_over(room, shape).saturating_add(memory)
+    }
+
+    fn cpu_left_over(self, room: &Room, shape: &Shape) -> i64 {
+        share(room.cpu_millis, shape.cpu_millis, self.cpu_millis)
     }
 
     fn gpus_left_over(self, room: &Room, shape: &Shape) -> i64 {
-        let left = u128::from(room.gpu_millis().saturating_sub(shape.all_gpu_millis()));
-        i64::try_from(left * PARTS / u128::from(self.gpu_millis)).unwrap_or(i64::MAX)
+        share(room.gpu_millis(), shape.all_gpu_millis(), self.gpu_millis)
     }
+}
+
+fn share(free: u64, asked: u64, most: u64) -> i64 {
+    let parts = u128::from(free.saturating_sub(asked)) * u128::from(PARTS.unsigned_abs()) / u128::from(most);
+    i64::try_from(parts).unwrap_or(i64::MAX)
 }
 
 /// What free devices are worth to the mix of shapes.
@@ -147,7 +153,9 @@ impl Worth {
             // What is noise in sum may be all the room that a large job has.
             1 => {
                 let lost = i128::from(self.large.of(&left)) - i128::from(self.large.of(room));
-                i64::try_from(-lost.div_euclid(LARGE_BIN_MILLIS * weight)).unwrap_or(i64::MIN)
+                let spared = i64::try_from(-lost.div_euclid(LARGE_BIN_MILLIS * weight)).unwrap_or(i64::MIN);
+                let cpu = self.scale.cpu_left_over(room, shape) / (PARTS / CPU_STEPS);
+                spared.saturating_mul(CPU_STEPS + 1).saturating_sub(cpu)
             }
             _ => -self.scale.left_over(room, shape),
         };

@@ -37,7 +37,7 @@ struct Checked {
 /// # Errors
 /// Refuses a malformed request, a key used for another job, and what the store has no room for.
 pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<v1::Job, Problem> {
-    let checked = check(context, &request, request.request_id.clone()).map_err(Problem::Invalid)?;
+    let mut checked = check(context, &request, request.request_id.clone()).map_err(Problem::Invalid)?;
     if request.validate_only {
         let specs = [(checked.job.id.clone(), checked.spec)].into();
         let shown = super::show::show_with(context, &[checked.job], &specs).await?;
@@ -46,7 +46,8 @@ pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<
             .next()
             .ok_or_else(|| Problem::Internal("a job could not be shown".to_owned()));
     }
-    let verdict = commit(context, std::slice::from_ref(&checked)).await.map_err(|e| context.problem(&e))?;
+    let verdict =
+        commit(context, std::slice::from_mut(&mut checked)).await.map_err(|e| context.problem(&e))?;
     let job = settled(context, &checked, verdict.first()).await?;
     // Shown with the spec at hand, which equals the stored one: what was stored is acknowledged
     // even where the store cannot be read right after.
@@ -73,9 +74,9 @@ pub async fn batch(
             ),
         ));
     }
-    let items = check_all(context, &request)?;
+    let mut items = check_all(context, &request)?;
     let mut results = Vec::with_capacity(items.len());
-    for chunk in items.chunks(MAX_MUTATIONS) {
+    for chunk in items.chunks_mut(MAX_MUTATIONS) {
         match commit(context, chunk).await {
             Ok(verdicts) => results.extend(outcomes(context, chunk, &verdicts).await),
             Err(error) => {
@@ -175,22 +176,33 @@ fn check(context: &Context, request: &v1::SubmitJobRequest, key: String) -> Resu
     Ok(Checked { job, spec, key })
 }
 
-async fn commit(context: &Context, items: &[Checked]) -> Result<Vec<Verdict>, StoreError> {
+/// Dates jobs by the time of a generation: that of a later one may be far behind, and who was submitted by
+/// the old one would wait for as much longer.
+fn date(context: &Context, items: &mut [Checked]) -> u64 {
+    let generation = context.with_image(|image| image.position.generation);
+    let now_ms = context.clock.now_ms();
+    items.iter_mut().for_each(|item| (item.job.create_time_ms, item.job.ready_time_ms) = (now_ms, now_ms));
+    generation
+}
+
+async fn commit(context: &Context, items: &mut [Checked]) -> Result<Vec<Verdict>, StoreError> {
     let mutation = |item: &Checked| Mutation::Submit {
         job: Box::new(item.job.clone()),
         spec: Box::new(item.spec.clone()),
         idempotency: item.key.clone(),
     };
     let mut tries = 0;
+    let mut generation = date(context, items);
     loop {
         tries += 1;
         let mutations = items.iter().map(mutation).collect();
-        match context.commit(Call { leader: None, generation: None, mutations }).await {
+        match context.commit(Call { leader: None, generation: Some(generation), mutations }).await {
             Ok(committed) => return Ok(committed.verdicts),
             // The id is the same in each try, so trying again finds what was stored.
             Err(error) if error.outcome_unknown() && tries < TRIES => {
                 tracing::warn!(%error, tries, "submit outcome unknown; asking again");
             }
+            Err(StoreError::Generation { .. }) if tries < TRIES => generation = date(context, items),
             Err(error) => return Err(error),
         }
     }
