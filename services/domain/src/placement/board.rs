@@ -123,6 +123,7 @@ impl Board {
         if let Some(shape) = self.take_out(request) {
             self.fleet.mix().leave(shape);
         }
+        self.kept.remove(&request.job);
     }
 
     fn take_out(&mut self, request: &Request) -> Option<ShapeId> {

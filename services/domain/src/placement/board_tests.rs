@@ -247,6 +247,17 @@ fn who_ends_in_time_or_fits_beside_may_use_what_is_kept() {
 }
 
 #[test]
+fn who_can_never_have_a_place_keeps_nobody_from_being_kept_one() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
+    board.hold(&holding("x", "a", 1_000, None));
+    for at in 0..9 {
+        board.push(aged(request(&format!("{at}"), 10_000 - at, 0)));
+    }
+    board.push(aged(request("large", 4_000, 0)));
+    assert_eq!(board.plan(&MOMENT).reserved, [(JobId::trusted("large"), ExecutorId::trusted("a"))]);
+}
+
+#[test]
 fn what_is_kept_stays_kept_unless_there_is_room_sooner_elsewhere() {
     let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 4_000, &[])]);
     board.hold(&holding("x", "a", 1_000, Some(NOW_MS + 60_000)));

@@ -17,7 +17,7 @@ use crate::ids::{ExecutorId, JobId, Namespace};
 const KEPT_OF: usize = 64;
 /// So many at most.
 const MOST_KEPT: usize = 4;
-/// Once none could be kept for so many shapes, no more are looked at: each takes a look at all executors.
+/// Once one is kept, and none could be for so many shapes, no more are looked at: each takes a look at all executors.
 const MOST_GIVEN_UP: usize = 4;
 /// So many shapes that found no place are compared with others; of those that ask for no less, none needs to try.
 const MOST_COMPARED: usize = 64;
@@ -293,8 +293,8 @@ impl<'a> Round<'a> {
 
     /// Executors are kept for a few at a time: the more are kept, the more stands idle.
     fn may_keep(&self) -> bool {
-        self.given_up.len() < MOST_GIVEN_UP
-            && self.kept.len() < (self.known.executors.len() / KEPT_OF).clamp(1, MOST_KEPT)
+        let may_be = (self.known.executors.len() / KEPT_OF).clamp(1, MOST_KEPT);
+        self.kept.is_empty() || (self.kept.len() < may_be && self.given_up.len() < MOST_GIVEN_UP)
     }
 
     fn keep_for(&mut self, next: &Next<'_>) {
