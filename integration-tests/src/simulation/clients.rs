@@ -18,6 +18,9 @@ use crate::clients::{ANSWER, Caller, Order, Ways, until_answered};
 /// Clients that watch.
 pub const WATCHES: usize = 2;
 
+/// So long after an abort was answered is it asked for again.
+const LOOKS_AGAIN: Duration = Duration::from_secs(60);
+
 /// Lets everybody use the cluster for as long as a run lasts. They share one machine, since what a run costs
 /// grows with the square of its machines.
 pub async fn use_cluster(caller: Caller, plan: Plan) -> turmoil::Result {
@@ -112,7 +115,7 @@ impl Caller {
             let mut rng = StdRng::seed_from_u64(seed ^ (wish.number as u64 + 1).rotate_left(32));
             let Some(id) = self.submit(&wish.order()).await else { return };
             if let Some(pause) = wish.abort_after {
-                aborts.spawn(self.clone().abort(id, pause));
+                aborts.spawn(self.clone().abort_for_good(id, pause));
             }
             if rng.random_bool(0.1) {
                 self.submit(&wish.order()).await;
@@ -123,6 +126,14 @@ impl Caller {
             }
         }
         while aborts.join_next().await.is_some() {}
+    }
+
+    /// Aborts a job, and looks again: a fail-over may have lost that it was aborted, and it may last for long.
+    async fn abort_for_good(self, id: String, pause: Duration) {
+        self.clone().abort(id.clone(), pause).await;
+        while !self.seen.is_over() {
+            self.clone().abort(id.clone(), LOOKS_AGAIN).await;
+        }
     }
 
     /// Makes an operator's round.
