@@ -67,7 +67,7 @@ impl Kept {
 
 /// Chooses an executor to keep for a job that fits nowhere now: of those that are open, which one that is kept is not,
 /// the one on which it can start first as far as anybody knows, and of equal ones that which lacks least, the lowest
-/// of these. That is never worse than the one that was kept before, so that what is foreseen only gets better. None
+/// of these. The one that was kept before is always compared. None
 /// where it would fit on none of them, even if that were empty, and, but for the first, where all lack too much.
 pub fn best_to_keep(fleet: &Fleet, executors: &[Executor], wanting: &Wanting<'_>) -> Option<Kept> {
     let Wanting { job, shape, before, is_first } = *wanting;
