@@ -35,7 +35,7 @@ pub struct Board {
     /// Where an image has run of late.
     images: Images,
     queue: Queue,
-    /// What the last round kept for whom.
+    /// What has been kept for whom, since the last round in which everyone was asked.
     kept: BTreeMap<JobId, ExecutorId>,
     /// What each namespace has.
     usage: BTreeMap<Namespace, Amounts>,

@@ -1,6 +1,4 @@
-//! Promises of placement, by example and as properties over random clusters and queues.
-
-use proptest::prelude::*;
+//! Promises of placement, by example.
 
 use super::*;
 use crate::placement::{Node, Policy, fit};
@@ -254,7 +252,16 @@ fn who_can_never_have_a_place_keeps_nobody_from_being_kept_one() {
         board.push(aged(request(&format!("{at}"), 10_000 - at, 0)));
     }
     board.push(aged(request("large", 4_000, 0)));
-    assert_eq!(board.plan(&MOMENT).reserved, [(JobId::trusted("large"), ExecutorId::trusted("a"))]);
+    let kept = |job, name| (JobId::trusted(job), ExecutorId::trusted(name));
+    assert_eq!(board.plan(&MOMENT).reserved, [kept("large", "a")]);
+    // Nor from being kept a second one, where there are enough.
+    for at in 0..127 {
+        put(&mut board, &format!("b-{at:03}"), &capacity("b", 100, &[]), true);
+    }
+    put(&mut board, "c", &capacity("c", 4_000, &[]), true);
+    board.hold(&holding("y", "c", 1_000, None));
+    board.push(aged(request("larger", 3_999, 0)));
+    assert_eq!(board.plan(&MOMENT).reserved, [kept("large", "a"), kept("larger", "c")]);
 }
 
 #[test]
@@ -282,6 +289,15 @@ fn where_nobody_knows_when_there_is_room_nobody_takes_what_is_lacking() {
     board.push(request("cpu", 2_000, 0));
     board.push(request("more cpu", 1_000, 0));
     assert_eq!(placed(&mut board), pairs(&[("cpu", "a")]));
+}
+
+#[test]
+fn where_nobody_knows_when_there_is_room_not_even_the_smallest_takes_what_is_lacking() {
+    let mut board = board(Policy::Auto, &[("a", 64_000, &[])]);
+    board.hold(&holding("x", "a", 50, None));
+    board.push(aged(request("large", 64_000, 0)));
+    board.push(request("small", 10, 0));
+    assert_eq!(placed(&mut board), []);
 }
 
 #[test]
@@ -477,247 +493,5 @@ fn labels_that_somebody_asked_about_once_do_not_matter_to_others() {
     assert_eq!(placed(&mut board), pairs(&[("1", "b")]));
 }
 
-const TICK_MS: u64 = 10_000;
-const LONGEST_MS: u64 = 600_000;
-
-/// Small jobs that come and go without end, and a large one that asks for all of the first executor.
-#[derive(Debug, Clone)]
-struct Stream {
-    executors: Vec<u64>,
-    /// CPU, how long it lasts, how much longer it may run, and whether that is said.
-    jobs: Vec<(u64, u64, u64, bool)>,
-}
-
-fn streams() -> impl Strategy<Value = Stream> {
-    let executors = prop::collection::vec(4_000..8_000_u64, 1..5);
-    let lasting = |(cpu, first, second, says): (u64, u64, u64, bool)| {
-        (cpu, first.min(second), first.max(second) - first.min(second), says)
-    };
-    let says = prop_oneof![3 => Just(true), 1 => any::<bool>()];
-    let one = (500..3_000_u64, TICK_MS..LONGEST_MS, TICK_MS..LONGEST_MS, says).prop_map(lasting);
-    (executors, prop::collection::vec(one, 5..40), any::<bool>()).prop_map(
-        |(executors, mut jobs, all_say)| {
-            jobs.iter_mut().for_each(|job| job.3 |= all_say);
-            Stream { executors, jobs }
-        },
-    )
-}
-
-impl Stream {
-    /// Plays it until the large job has a place, or for far too long.
-    fn waited_ms(&self) -> u64 {
-        let mut board = Board::new(Placement { policy: Policy::Auto, age_limit_ms: AGE_LIMIT_MS });
-        for (at, cpu) in self.executors.iter().enumerate() {
-            let name = format!("e{at}");
-            put(&mut board, &name, &capacity(&name, *cpu, &[]), true);
-        }
-        let (mut next, mut running) = (0, BTreeMap::<(u64, JobId), Holding>::new());
-        let mut waiting = BTreeMap::new();
-        for tick in 0..100 * LONGEST_MS / TICK_MS {
-            let (passed_ms, now_ms) = (tick * TICK_MS, NOW_MS + tick * TICK_MS);
-            while let Some(first) = running.first_entry().filter(|first| first.key().0 <= now_ms) {
-                board.release(&first.remove());
-            }
-            while waiting.len() < 20 {
-                let (cpu, lasts_ms, more_ms, says) = self.jobs[next % self.jobs.len()];
-                let request = Request {
-                    run_timeout_ms: says.then_some(lasts_ms + more_ms),
-                    create_time_ms: now_ms,
-                    ready_time_ms: now_ms,
-                    ..request(&format!("{next:06}"), cpu, 0)
-                };
-                board.push(request.clone());
-                waiting.insert(request.job.clone(), (request, lasts_ms));
-                next += 1;
-            }
-            if tick == 1 {
-                board.push(Request {
-                    create_time_ms: 0,
-                    ready_time_ms: now_ms,
-                    ..request("large", self.executors[0], 0)
-                });
-            }
-            for (job, choice) in board.plan(&Moment { now_ms, ..MOMENT }).placed {
-                let Some((request, lasts_ms)) = waiting.remove(&job) else { return passed_ms };
-                board.withdraw(&request);
-                let holding = Holding {
-                    demand: request.demand,
-                    ends_ms: request.run_timeout_ms.map(|timeout| now_ms + timeout),
-                    ..holding(job.as_str(), choice.executor.as_str(), 0, None)
-                };
-                board.hold(&holding);
-                running.insert((now_ms + lasts_ms, job), holding);
-            }
-        }
-        u64::MAX
-    }
-}
-
-/// A cluster and a queue, by numbers.
-#[derive(Debug, Clone)]
-struct Scene {
-    executors: Vec<(u64, Vec<usize>, usize)>,
-    jobs: Vec<Request>,
-}
-
-type Drawn = (u64, u32, BTreeSet<usize>, u8, usize, bool, usize);
-
-const MODELS: [&str; 3] = ["a100", "t4", "v100"];
-const ZONES: [&str; 3] = ["", "a", "b"];
-const CONSTRAINTS: [&str; 6] = ["", "", "zone=a", "zone!=a", "!zone", "zone in (a, b)"];
-
-fn jobs() -> impl Strategy<Value = Vec<Request>> {
-    let models = prop::collection::btree_set(0..3_usize, 0..3);
-    let one = (1..6_000_u64, 0..4_u32, models, 0..3_u8, 0..2_usize, any::<bool>(), 0..6_usize);
-    prop::collection::vec(one, 1..30).prop_map(|all| {
-        let request =
-            |(at, (cpu, gpus, models, priority, namespace, is_aged, constraint)): (usize, Drawn)| {
-                let models: Vec<&str> = models.into_iter().map(|model| MODELS[model]).collect();
-                let demand = demand(cpu, gpus, if gpus == 0 { &[] } else { &models });
-                let request = Request {
-                    demand: Demand { constraints: constraints(CONSTRAINTS[constraint]), ..demand },
-                    priority,
-                    namespace: Namespace::trusted(["one", "two"][namespace]),
-                    ..request(&format!("{at:02}"), 0, 0)
-                };
-                if is_aged { aged(request) } else { request }
-            };
-        all.into_iter().enumerate().map(request).collect()
-    })
-}
-
-fn scenes() -> impl Strategy<Value = Scene> {
-    let executors =
-        prop::collection::vec((1..16_000_u64, prop::collection::vec(0..3_usize, 0..6), 0..3_usize), 1..6);
-    (executors, jobs()).prop_map(|(executors, jobs)| Scene { executors, jobs })
-}
-
-impl Scene {
-    fn executors(&self) -> Vec<(ExecutorId, Capacity, Labels)> {
-        let one = |(at, (cpu, models, zone)): (usize, &(u64, Vec<usize>, usize))| {
-            let models: Vec<&str> = models.iter().map(|model| MODELS[*model]).collect();
-            let name = format!("e{at}");
-            (ExecutorId::trusted(name.as_str()), capacity(&name, *cpu, &models), labels(ZONES[*zone]))
-        };
-        self.executors.iter().enumerate().map(one).collect()
-    }
-
-    fn board(&self, is_reversed: bool) -> Board {
-        let mut board = Board::new(Placement::default());
-        let (mut executors, mut jobs) = (self.executors(), self.jobs.clone());
-        if is_reversed {
-            executors.reverse();
-            jobs.reverse();
-        }
-        executors.iter().for_each(|(id, capacity, labels)| board.put_executor(id, capacity, labels, true));
-        jobs.into_iter().for_each(|job| assert!(board.push(job)));
-        board
-    }
-
-    /// What is reserved on each executor once a plan is carried out; fails where it could not be.
-    fn reserved(&self, plan: &Plan) -> BTreeMap<ExecutorId, Reserved> {
-        let mut reserved: BTreeMap<ExecutorId, Reserved> = BTreeMap::new();
-        let of = |(id, capacity, labels)| (id, (capacity, labels));
-        let executors: BTreeMap<ExecutorId, (Capacity, Labels)> =
-            self.executors().into_iter().map(of).collect();
-        for (job, choice) in &plan.placed {
-            let request = self.jobs.iter().find(|request| request.job == *job).expect("it waits");
-            let ((capacity, labels), reserved) =
-                (&executors[&choice.executor], reserved.entry(choice.executor.clone()).or_default());
-            assert!(request.demand.suits(labels), "{job} must not go there");
-            assert!(request.demand.fits(capacity, reserved), "{job} does not fit");
-            assert_eq!(choice.gpu_device_ids.len(), request.demand.gpu_count as usize);
-            for id in &choice.gpu_device_ids {
-                let device = capacity.gpus.iter().find(|gpu| gpu.id == *id).expect("it is there");
-                assert!(request.demand.accepts_model(&device.model) && !reserved.gpu_ids.contains(id));
-            }
-            reserved.add(&request.demand, &choice.gpu_device_ids);
-        }
-        reserved
-    }
-}
-
-proptest! {
-    #[test]
-    fn a_plan_can_be_carried_out_and_leaves_nobody_who_fits_beside_his_betters(scene in scenes()) {
-        let plan = scene.board(false).plan(&MOMENT);
-        scene.reserved(&plan);
-        let kept: Vec<&ExecutorId> = plan.reserved.iter().map(|(_, executor)| executor).collect();
-        let find = |id: &JobId| scene.jobs.iter().find(|job| job.job == *id).expect("it waits");
-        for job in &scene.jobs {
-            if plan.placed.iter().any(|(placed, _)| *placed == job.job) {
-                continue;
-            }
-            // Of those placed, only who has the same priority or a higher one may stand in the way.
-            let betters = plan.placed.iter().filter(|(id, _)| find(id).priority >= job.priority);
-            let plan = Plan { placed: betters.cloned().collect(), ..Plan::default() };
-            let reserved = scene.reserved(&plan);
-            for (id, capacity, labels) in scene.executors() {
-                let fits = job.demand.suits(&labels) && job.demand.fits(&capacity, reserved.get(&id).unwrap_or(&Reserved::default()));
-                prop_assert!(kept.contains(&&id) || !fits, "{} fits on {id}", job.job);
-            }
-        }
-    }
-
-    #[test]
-    fn what_a_trial_says_is_what_the_next_round_does(scene in scenes(), asked in jobs()) {
-        let mut scene = scene;
-        let mut request = asked[0].clone();
-        request.job = JobId::trusted("tried");
-        let mut board = scene.board(false);
-        let before = board.plan(&MOMENT);
-        let trial = board.try_out(&request, &MOMENT);
-        prop_assert_eq!(&board.plan(&MOMENT), &before);
-        board.count_arrivals(&request.demand, 1);
-        board.push(request.clone());
-        let plan = board.plan(&MOMENT);
-        let choice = plan.placed.iter().find(|(job, _)| *job == request.job).map(|(_, choice)| choice);
-        prop_assert_eq!(trial.choice.as_ref(), choice);
-        // Whoever comes after it is not looked at.
-        prop_assert!(plan.reserved.starts_with(&trial.reserved));
-        // With nobody else about, it goes where it fits, and fits where it goes.
-        scene.jobs.clear();
-        let trial = scene.board(false).try_out(&request, &MOMENT);
-        let fits = |(id, capacity, labels): (ExecutorId, Capacity, Labels)| {
-            let (takes_jobs, reserved) = (true, Reserved::default());
-            let node = Node { id, takes_jobs, capacity, reserved, labels };
-            fit(&request.demand, &node).now.then_some(node.id)
-        };
-        let fitting: Vec<ExecutorId> = scene.executors().into_iter().filter_map(fits).collect();
-        match &trial.choice {
-            Some(choice) => prop_assert!(fitting.contains(&choice.executor)),
-            None => prop_assert_eq!(fitting, []),
-        }
-    }
-
-    #[test]
-    fn the_same_cluster_gets_the_same_plan_however_it_came_about(scene in scenes()) {
-        let plan = scene.board(false).plan(&MOMENT);
-        prop_assert_eq!(&scene.board(true).plan(&MOMENT), &plan);
-        // Having planned before changes nothing.
-        let mut board = scene.board(false);
-        (0..3).for_each(|_| drop(board.plan(&Moment { limit: 1, ..MOMENT })));
-        prop_assert_eq!(&board.plan(&MOMENT), &plan);
-    }
-
-    #[test]
-    fn nobody_waits_for_longer_than_what_ran_when_an_executor_was_kept(stream in streams()) {
-        let waited_ms = stream.waited_ms();
-        let is_known = stream.jobs.iter().all(|(.., has_timeout)| *has_timeout);
-        // Where ends are not known, another executor may come to lack less, over and over, but never more.
-        let longest_ms = if is_known { LONGEST_MS } else { 20 * LONGEST_MS };
-        prop_assert!(waited_ms <= AGE_LIMIT_MS + longest_ms + TICK_MS, "{waited_ms} ms");
-    }
-
-    #[test]
-    fn who_has_waited_for_too_long_comes_before_who_has_not(scene in scenes()) {
-        let mut scene = scene;
-        let mut large = aged(request("large", 1_000, 0));
-        large.demand = demand(scene.executors[0].0, 0, &[]);
-        large.priority = 9;
-        scene.jobs.push(large);
-        let plan = scene.board(false).plan(&MOMENT);
-        let is_placed = plan.placed.iter().any(|(job, _)| job.as_str() == "large");
-        prop_assert!(is_placed, "the highest of all, and some executor is as large");
-    }
-}
+#[path = "board_properties.rs"]
+mod properties;

@@ -51,8 +51,8 @@ impl Kept {
     /// that is foreseen comes no later for it, and where none is, no more is lacking.
     pub fn lets_in(&mut self, room: &Room, shape: &Shape, ends_ms: u64) -> bool {
         if self.starts_ms == u64::MAX {
-            let left = room.less(shape, &room.take(shape));
-            return lacks(&left, &self.shape) <= lacks(room, &self.shape);
+            let left = missing(&room.less(shape, &room.take(shape)), &self.shape);
+            return left.iter().zip(missing(room, &self.shape)).all(|(then, now)| *then <= now);
         }
         if ends_ms <= self.starts_ms {
             return true;
@@ -67,8 +67,8 @@ impl Kept {
 
 /// Chooses an executor to keep for a job that fits nowhere now: of those that are open, which one that is kept is not,
 /// the one on which it can start first as far as anybody knows, and of equal ones that which lacks least, the lowest
-/// of these. The one that was kept before is always compared. None
-/// where it would fit on none of them, even if that were empty, and, but for the first, where all lack too much.
+/// of these. The one that was kept before is always compared. None where it would fit on none of them, even if that
+/// were empty, and, but for the first, where all lack too much.
 pub fn best_to_keep(fleet: &Fleet, executors: &[Executor], wanting: &Wanting<'_>) -> Option<Kept> {
     let Wanting { job, shape, before, is_first } = *wanting;
     let may_be =
@@ -103,6 +103,11 @@ pub fn opening(
 /// What an executor lacks of a shape, its rank, and its slot.
 type Candidate = ((u64, u64), Rank, Slot);
 
+/// Says whether an executor that may be chosen would hold a shape if it ran nothing.
+pub fn is_ever_held(fleet: &Fleet, executors: &[Executor], shape: &Shape) -> bool {
+    candidates(fleet, executors, shape).next().is_some()
+}
+
 /// The executors that may be chosen and are large enough for a shape: the one that lacks least is the lowest.
 fn candidates<'a>(
     fleet: &'a Fleet,
@@ -125,11 +130,23 @@ fn closest(mut all: Vec<Candidate>, most: usize) -> Vec<Candidate> {
 
 /// The largest share of what is asked for that is not free, in thousandths; then the sum of these.
 fn lacks(room: &Room, shape: &Shape) -> (u64, u64) {
-    let lack = |free: u64, asked: u64| asked.saturating_sub(free) * 1_000 / asked.max(1);
-    let gpus = lack(u64::from(room.usable(shape)), u64::from(shape.gpus));
-    let cpu = lack(room.cpu_millis, shape.cpu_millis);
-    let memory = lack(room.memory_bytes / 1_024, shape.memory_bytes / 1_024);
+    let asked = [u64::from(shape.gpus), shape.cpu_millis, shape.memory_bytes];
+    let lack = |(missing, asked): (u64, u64)| {
+        let millis = u128::from(missing) * 1_000 / u128::from(asked.max(1));
+        u64::try_from(millis).unwrap_or(u64::MAX)
+    };
+    let [gpus, cpu, memory] = missing(room, shape);
+    let [gpus, cpu, memory] = [(gpus, asked[0]), (cpu, asked[1]), (memory, asked[2])].map(lack);
     (gpus.max(cpu).max(memory), gpus + cpu + memory)
+}
+
+/// What is asked for and not free: devices, CPU, memory.
+fn missing(room: &Room, shape: &Shape) -> [u64; 3] {
+    [
+        u64::from(shape.gpus.saturating_sub(room.usable(shape))),
+        shape.cpu_millis.saturating_sub(room.cpu_millis),
+        shape.memory_bytes.saturating_sub(room.memory_bytes),
+    ]
 }
 
 /// Lets an executor's jobs end, the first to end first, until the shape fits: when that is, what is free beside it

@@ -9,7 +9,7 @@ use super::amounts::{Amounts, Room, Shape, Take};
 use super::executors::Executor;
 use super::fleet::{Fleet, Rank, ShapeId, Slot};
 use super::queue::{Kind, Level, Line, Next};
-use super::reserve::{Kept, Wanting, best_to_keep};
+use super::reserve::{Kept, Wanting, best_to_keep, is_ever_held};
 use super::types::Moment;
 use crate::ids::{ExecutorId, JobId, Namespace};
 
@@ -17,8 +17,8 @@ use crate::ids::{ExecutorId, JobId, Namespace};
 const KEPT_OF: usize = 64;
 /// So many at most.
 const MOST_KEPT: usize = 4;
-/// Once one is kept, and none could be for so many shapes, no more are looked at: each takes a look at all executors.
-const MOST_GIVEN_UP: usize = 4;
+/// Once all executors lack too much of so many shapes, no further one is kept: each takes a look at all of them.
+const MOST_TOO_FAR: usize = 4;
 /// So many shapes that found no place are compared with others; of those that ask for no less, none needs to try.
 const MOST_COMPARED: usize = 64;
 
@@ -48,7 +48,7 @@ pub struct Known<'a> {
     pub slots: &'a BTreeMap<ExecutorId, Slot>,
     /// Where images have run.
     pub images: &'a Images,
-    /// What the last round kept for whom.
+    /// What has been kept for whom.
     pub kept: &'a BTreeMap<JobId, ExecutorId>,
 }
 
@@ -69,6 +69,8 @@ pub struct Round<'a> {
     kept: Vec<Kept>,
     /// Shapes that no further executor is kept for.
     given_up: HashSet<ShapeId>,
+    /// How many of these would fit somewhere if it were empty.
+    too_far: usize,
     is_cut_short: bool,
     /// The job that all is about, where it is about one only.
     about: Option<(JobId, Kind)>,
@@ -91,6 +93,7 @@ impl<'a> Round<'a> {
             compared: Vec::new(),
             kept: Vec::new(),
             given_up: HashSet::new(),
+            too_far: 0,
             is_cut_short: false,
             about: None,
         }
@@ -294,7 +297,7 @@ impl<'a> Round<'a> {
     /// Executors are kept for a few at a time: the more are kept, the more stands idle.
     fn may_keep(&self) -> bool {
         let may_be = (self.known.executors.len() / KEPT_OF).clamp(1, MOST_KEPT);
-        self.kept.is_empty() || (self.kept.len() < may_be && self.given_up.len() < MOST_GIVEN_UP)
+        self.kept.len() < may_be && self.too_far < MOST_TOO_FAR
     }
 
     fn keep_for(&mut self, next: &Next<'_>) {
@@ -302,6 +305,7 @@ impl<'a> Round<'a> {
         let before = self.known.kept.get(job).and_then(|id| self.known.slots.get(id)).copied();
         let wanting = Wanting { job, shape, before, is_first: self.kept.is_empty() };
         let Some(kept) = best_to_keep(self.fleet, self.known.executors, &wanting) else {
+            self.too_far += usize::from(is_ever_held(self.fleet, self.known.executors, shape));
             self.given_up.insert(next.kind.shape);
             return;
         };
