@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use berth_domain::ids::{ExecutorId, JobId, Namespace};
-use berth_domain::placement::{Board, Choice, Holding, Moment, Placement, Request};
+use berth_domain::placement::{Board, Choice, Ends, Holding, Moment, Placement, Request};
 use berth_domain::resources::{Capacity, Demand, GpuDevice};
 
 use crate::cluster::{ANY_MODEL, Cluster, Devices, MIB, Node, Shape};
@@ -116,7 +116,7 @@ pub fn holding(request: Request, choice: Choice) -> Holding {
         demand: request.demand,
         gpu_device_ids: choice.gpu_device_ids,
         namespace: request.namespace,
-        ends_ms: None,
+        ends: Ends::Unknown,
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Context {
     pub sessions: Sessions,
     /// Cancelled when the replica stops: whatever never ends by itself ends then.
     pub stop: CancellationToken,
+    /// Held by whoever reads the image of a new generation.
+    loading: tokio::sync::Mutex<()>,
     /// When the store last answered.
     store_answered: Mutex<Instant>,
     executors: tokio::sync::Mutex<Option<(Instant, Arc<Vec<Executor>>)>>,
@@ -75,6 +77,7 @@ impl Context {
             trials: tokio::sync::Mutex::default(),
             sessions: Sessions::default(),
             stop,
+            loading: tokio::sync::Mutex::default(),
             store_answered: Mutex::new(Instant::now()),
             executors: tokio::sync::Mutex::new(None),
         }
@@ -101,15 +104,25 @@ impl Context {
                 self.clock.observe(committed.time_ms);
                 self.note_answer();
             }
-            Err(StoreError::Generation { .. }) => {
-                // Whoever decides again needs the new generation's image.
-                if let Err(error) = crate::feed::load(self).await {
-                    tracing::warn!(%error, "cluster image could not be loaded");
-                }
-            }
+            Err(StoreError::Generation { current }) => self.catch_up_with(*current).await,
             Err(_) => {}
         }
         committed
+    }
+
+    /// Reads the image of a generation, unless somebody else has: whoever decides again needs it.
+    async fn catch_up_with(&self, generation: u64) {
+        let _turn = self.loading.lock().await;
+        if self.generation() != generation
+            && let Err(error) = crate::feed::load(self).await
+        {
+            tracing::warn!(%error, "cluster image could not be loaded");
+        }
+    }
+
+    /// The newest generation of the store that the replica knows; its clock tells the time of this one.
+    pub fn generation(&self) -> u64 {
+        self.with_image(|image| image.position.generation)
     }
 
     /// Takes note that the store has just answered.

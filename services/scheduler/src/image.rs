@@ -7,7 +7,7 @@ use std::sync::Arc;
 use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId};
 use berth_domain::job::{Job, JobIndex, JobState};
-use berth_domain::placement::{Board, Holding, Moment, Node, Placement, Plan, Request, Trial};
+use berth_domain::placement::{Board, Ends, Holding, Moment, Node, Placement, Plan, Request, Trial};
 use berth_domain::spec::OnLost;
 use berth_store::{Change, Position};
 
@@ -77,14 +77,13 @@ fn request(job: &Job) -> Request {
 }
 
 fn holding(job: &Job, executor: &ExecutorId) -> Holding {
-    let ends_ms = job.start_time_ms.and_then(|start_ms| Some(start_ms.saturating_add(job.run_timeout_ms?)));
     Holding {
         job: job.id.clone(),
         executor: executor.clone(),
         demand: job.demand.clone(),
         gpu_device_ids: job.gpu_device_ids.clone(),
         namespace: job.namespace.clone(),
-        ends_ms,
+        ends: Ends::new(job.start_time_ms, job.run_timeout_ms),
     }
 }
 
@@ -107,8 +106,8 @@ impl Image {
         }
     }
 
-    /// Takes over what an older image knows of the jobs that were submitted of late, and of where images have run. The
-    /// first image counts those that it has.
+    /// Takes over what an older image knows of the jobs that were submitted of late, of where images have run, and of what
+    /// is kept for whom. The first image counts those that it has.
     pub fn inherit(&mut self, older: &Self) {
         if older.position == Position::default() {
             for job in self.jobs.values() {
@@ -121,6 +120,11 @@ impl Image {
         let known = |executor: &&ExecutorId| self.executors.contains_key(*executor);
         for (executor, image) in older.board.images().filter(|(executor, _)| known(executor)) {
             self.board.note_image(executor, image);
+        }
+        for (job, reservation) in older.board.reservations() {
+            if let Some(job) = self.jobs.get(job).filter(|job| job.index() == JobIndex::Pending) {
+                self.board.keep(&request(job), reservation);
+            }
         }
     }
 
@@ -320,9 +324,9 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_domain::ids::Namespace;
+    use berth_domain::ids::{Namespace, SchedulerId, SessionId};
     use berth_domain::job::JobState;
-    use berth_domain::resources::Demand;
+    use berth_domain::resources::{Capacity, Demand};
     use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
 
     fn job(id: &str, priority: u8, revision: u64) -> Job {
@@ -374,6 +378,38 @@ mod tests {
         assert_eq!(reserved(&image), Some(100));
         image.put_job(&Job { state: JobState::Succeeded, revision: 4, ..running });
         assert_eq!(reserved(&image), Some(0));
+    }
+
+    #[test]
+    fn what_is_kept_for_a_job_stays_kept_in_the_image_that_is_read_anew() {
+        let executor = |name: &str, revision| {
+            let capacity = Capacity { cpu_millis: 200, memory_bytes: 100, gpus: vec![] };
+            let scheduler = SchedulerId::trusted("s");
+            let new = Executor::new(ExecutorId::trusted(name), scheduler, capacity, 0);
+            Executor { session: Some(SessionId::trusted("s")), revision, ..new }
+        };
+        let held = |id: &str, on: &str, cpu_millis, revision| {
+            let demand = Demand { cpu_millis, memory_bytes: 1, ..Demand::default() };
+            let executor = Some(ExecutorId::trusted(on));
+            Job { state: JobState::Running, executor, demand, ..job(id, 50, revision) }
+        };
+        let large = Job {
+            demand: Demand { cpu_millis: 200, memory_bytes: 1, ..Demand::default() },
+            ..job("large", 50, 5)
+        };
+        let image = |held: &[Job]| {
+            let mut image = Image::default();
+            ["a", "b"].iter().zip(1..).for_each(|(name, at)| image.put_executor(&executor(name, at)));
+            held.iter().chain([&large]).for_each(|job| image.put_job(job));
+            image
+        };
+        let kept_on = |image: &mut Image| image.plan(400_000, 0, 1).reserved[0].1.to_string();
+        let mut older = image(&[held("x", "a", 2, 3), held("y", "b", 1, 4)]);
+        assert_eq!(kept_on(&mut older), "b", "it lacks less");
+        let mut newer = image(&[held("x", "a", 1, 3), held("y", "b", 1, 4)]);
+        assert_eq!(kept_on(&mut newer.clone()), "a", "the first");
+        newer.inherit(&older);
+        assert_eq!(kept_on(&mut newer), "b");
     }
 
     #[test]

@@ -90,7 +90,7 @@ async fn change(
     let id = ExecutorId::parse(id).map_err(|error| Problem::field("id", error.to_string()))?;
     for _ in 0..TRIES {
         // Times are those of this generation; in a later one the store's clock may be behind.
-        let generation = context.with_image(|image| image.position.generation);
+        let generation = context.generation();
         let known = context.store.executors().await.map_err(|e| context.problem(&e))?;
         let Some(known) = known.into_iter().find(|known| known.id == id) else {
             return Err(Problem::NotFound { kind: "executor", id: id.to_string() });

@@ -37,8 +37,8 @@ pub struct LeaderGuard {
 pub struct Call {
     /// Set for a leader's writes: the lock must still be exactly this.
     pub leader: Option<LeaderGuard>,
-    /// The generation that the decisions were made in; the store must still be in it. `None` only
-    /// for calls that decide nothing from what they read (submits).
+    /// The generation that the decisions were made in, and by whose clock they are dated; the store must still be in
+    /// it. `None` for any.
     pub generation: Option<u64>,
     /// At most `MAX_MUTATIONS`.
     pub mutations: Vec<Mutation>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use berth_domain::ids::{ExecutorId, JobId, Namespace};
-use berth_domain::placement::{Board, Holding, Moment, Placement, Policy as DomainPolicy, Request};
+use berth_domain::placement::{Board, Ends, Holding, Moment, Placement, Policy as DomainPolicy, Request};
 use berth_domain::resources::{Capacity, Demand, GpuDevice};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -304,7 +304,7 @@ fn best_fit_is_what_berth_does() {
                     demand: request.demand,
                     gpu_device_ids: choice.gpu_device_ids,
                     namespace: request.namespace,
-                    ends_ms: None,
+                    ends: Ends::Unknown,
                 });
             }
         }

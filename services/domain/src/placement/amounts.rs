@@ -267,6 +267,14 @@ impl Room {
         self.lots.iter().filter(is_usable).copied().filter(|_| shape.gpus > 0)
     }
 
+    /// Says whether these devices are there.
+    pub fn has(&self, take: &Take) -> bool {
+        let is_there = |own: &Lot, lot: &Lot| {
+            (own.model, own.free_millis) == (lot.model, lot.free_millis) && own.count >= lot.count
+        };
+        take.iter().all(|lot| self.lots.iter().any(|own| is_there(own, lot)))
+    }
+
     /// What is left beside a job on these devices.
     pub fn less(&self, shape: &Shape, take: &[Lot]) -> Self {
         let mut left = self.clone();

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::amounts::{Amounts, ModelId, Models, Room, Shape, WHOLE};
 use super::executors::{Executor, Running};
 use super::fleet::{Fleet, Rank, ShapeId, Slot};
-use super::queue::{Kind, Queue, Waiter};
+use super::queue::{Kind, Queue, Seat, Waiter};
 use super::reserve::opening;
-use super::round::{Images, Known, Placed, Round};
+use super::round::{Images, Known, Placed, Reservation, Round};
 use super::types::{Choice, Holding, Moment, Opening, Placement, Plan, Request, Trial};
 use super::worth::Scale;
 use crate::constraint::{Constraint, Labels};
@@ -36,7 +36,7 @@ pub struct Board {
     images: Images,
     queue: Queue,
     /// What has been kept for whom, since the last round in which everyone was asked.
-    kept: BTreeMap<JobId, ExecutorId>,
+    kept: BTreeMap<JobId, Reservation>,
     /// What each namespace has.
     usage: BTreeMap<Namespace, Amounts>,
     /// What all executors have; unknown after one has changed.
@@ -169,8 +169,7 @@ impl Board {
         let amounts = shape.amounts();
         let gpu_device_ids = holding.gpu_device_ids.clone();
         let models = executor.models_of(&gpu_device_ids, &self.models);
-        let ends_ms = holding.ends_ms.unwrap_or(u64::MAX);
-        let running = Running { shape, gpu_device_ids, models, ends_ms };
+        let running = Running { shape, gpu_device_ids, models, ends: holding.ends };
         executor.running.insert(holding.job.clone(), running);
         self.usage.entry(holding.namespace.clone()).or_default().add(amounts);
         self.refresh(slot);
@@ -212,6 +211,18 @@ impl Board {
         self.executors.iter().flat_map(|one| one.images.iter().map(|image| (&one.id, *image)))
     }
 
+    /// What is kept for whom.
+    pub fn reservations(&self) -> impl Iterator<Item = (&JobId, &Reservation)> {
+        self.kept.iter()
+    }
+
+    /// Goes on keeping for a job that waits what another board has kept for it.
+    pub fn keep(&mut self, request: &Request, reservation: &Reservation) {
+        let kind = self.kind(request);
+        let seat = Seat { kind, ..reservation.seat.clone() };
+        self.kept.insert(request.job.clone(), Reservation { seat, ..reservation.clone() });
+    }
+
     /// What is reserved on an executor.
     pub fn reserved(&self, id: &ExecutorId) -> Option<&Reserved> {
         self.slots.get(id).map(|slot| &self.executors[*slot].reserved)
@@ -219,24 +230,23 @@ impl Board {
 
     /// Decides where jobs that wait go now. Nothing is noted but what is kept: what is carried out comes back as `hold`.
     pub fn plan(&mut self, moment: &Moment) -> Plan {
-        let plan = self.plan_until(moment, None);
+        let (plan, kept) = self.plan_until(moment, None);
         if plan.is_complete {
             self.kept.clear();
         }
-        self.kept.extend(plan.reserved.iter().cloned());
+        self.kept.extend(kept.into_iter().map(|kept| (kept.seat.age.1.clone(), kept)));
         plan
     }
 
     /// The same, or only until it is known what becomes of a job.
-    fn plan_until(&mut self, moment: &Moment, job: Option<(&JobId, Kind)>) -> Plan {
+    fn plan_until(&mut self, moment: &Moment, job: Option<(&JobId, Kind)>) -> (Plan, Vec<Reservation>) {
         self.settle();
         let whole = self.whole.unwrap_or_default();
         let usage = &self.usage;
         let share = |namespace: &Namespace| usage.get(namespace).map_or(0, |usage| usage.share_of(&whole));
-        let aged_ms = moment.now_ms.saturating_sub(self.age_limit_ms);
         let known =
             Known { executors: &self.executors, slots: &self.slots, images: &self.images, kept: &self.kept };
-        let round = Round::new(&mut self.fleet, known, *moment, aged_ms);
+        let round = Round::new(&mut self.fleet, known, *moment, self.age_limit_ms);
         let mut round = match job {
             Some((job, kind)) => round.until(job, kind),
             None => round,
@@ -248,8 +258,8 @@ impl Board {
             round.place_level(level, &share, &whole);
         }
         let (placed, kept, is_complete) = round.end();
-        let reserved = kept.into_iter().map(|(job, slot)| (job, self.executors[slot].id.clone())).collect();
-        Plan { placed: self.named(placed), is_complete, reserved }
+        let reserved = kept.iter().map(|kept| (kept.seat.age.1.clone(), kept.executor.clone())).collect();
+        (Plan { placed: self.named(placed), is_complete, reserved }, kept)
     }
 
     /// Tells what would become of a job that waits, or that would be one more to be submitted; nothing is noted.
@@ -261,20 +271,22 @@ impl Board {
             self.count_arrivals(&request.demand, 1);
         }
         let kind = self.kind(request);
-        let plan = self.plan_until(moment, Some((&request.job, kind)));
+        let (plan, _) = self.plan_until(moment, Some((&request.job, kind)));
         if is_new {
             self.take_out(request);
             self.fleet.mix().restore(mix);
         }
         let choice = plan.placed.into_iter().find(|(job, _)| *job == request.job).map(|(_, choice)| choice);
-        let opening = if choice.is_some() { None } else { self.opening(request, &plan.reserved) };
+        let opening =
+            if choice.is_some() { None } else { self.opening(request, &plan.reserved, moment.now_ms) };
         Trial { choice, reserved: plan.reserved, opening }
     }
 
-    fn opening(&self, request: &Request, reserved: &[(JobId, ExecutorId)]) -> Option<Opening> {
+    fn opening(&self, request: &Request, reserved: &[(JobId, ExecutorId)], now_ms: u64) -> Option<Opening> {
         let kept = reserved.iter().filter(|(job, _)| *job != request.job);
         let kept: Vec<Slot> = kept.filter_map(|(_, id)| self.slots.get(id)).copied().collect();
-        let (slot, jobs, by_ms) = opening(&self.fleet, &self.executors, &self.shape(&request.demand), &kept)?;
+        let shape = self.shape(&request.demand);
+        let (slot, jobs, by_ms) = opening(&self.fleet, &self.executors, &shape, &kept, now_ms)?;
         let by_ms = (by_ms < u64::MAX).then_some(by_ms);
         Some(Opening { executor: self.executors[slot].id.clone(), jobs, by_ms })
     }
@@ -465,6 +477,7 @@ impl Board {
         let mut number = |shape| fleet.shape_id(&old.shape(shape).with_models(models));
         let mix = old.known_mix().renumbered(&mut number);
         self.queue.renumber(&mut number);
+        self.kept.values_mut().for_each(|kept| kept.seat.kind.shape = number(kept.seat.kind.shape));
         *fleet.mix() = mix;
         self.keys.clear();
         for (shape, count) in self.queue.counts() {

@@ -1,7 +1,7 @@
 //! Promises of placement, by example.
 
 use super::*;
-use crate::placement::{Node, Policy, fit};
+use crate::placement::{Ends, Node, Policy, fit};
 use crate::resources::GpuDevice;
 
 const NOW_MS: u64 = 10_000_000;
@@ -70,7 +70,7 @@ fn holding(job: &str, executor: &str, cpu_millis: u64, ends_ms: Option<u64>) -> 
         demand: demand(cpu_millis, 0, &[]),
         gpu_device_ids: Vec::new(),
         namespace: Namespace::trusted("default"),
-        ends_ms,
+        ends: ends_ms.map_or(Ends::Unknown, Ends::By),
     }
 }
 
@@ -212,104 +212,6 @@ fn gpus_come_from_one_model_where_one_has_enough() {
 }
 
 #[test]
-fn an_executor_is_kept_for_a_job_that_has_waited_for_too_long() {
-    let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 4_000, &[])]);
-    board.hold(&holding("x", "a", 1_000, None));
-    board.hold(&holding("y", "b", 3_000, None));
-    board.push(aged(request("large", 4_000, 0)));
-    board.push(request("small", 1_000, 0));
-    let plan = board.plan(&MOMENT);
-    assert_eq!(plan.reserved, [(JobId::trusted("large"), ExecutorId::trusted("a"))], "it lacks least");
-    assert_eq!(plan.placed[0].1.executor.as_str(), "b");
-    board.push(request("other", 1_000, 0));
-    assert_eq!(board.plan(&MOMENT).placed.len(), 1, "what is kept is not given away");
-    board.release(&holding("x", "a", 1_000, None));
-    let first = placed(&mut board).swap_remove(0);
-    assert_eq!(first, ("large".to_owned(), "a".to_owned()));
-}
-
-#[test]
-fn who_ends_in_time_or_fits_beside_may_use_what_is_kept() {
-    let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
-    board.hold(&holding("x", "a", 2_000, Some(NOW_MS + 60_000)));
-    board.push(aged(request("large", 3_000, 0)));
-    let lasting = |job, cpu, ms| Request { run_timeout_ms: Some(ms), ..request(job, cpu, 0) };
-    board.push(lasting("too long", 2_000, 60_001));
-    assert_eq!(placed(&mut board), []);
-    board.push(lasting("in time", 2_000, 60_000));
-    assert_eq!(placed(&mut board), pairs(&[("in time", "a")]));
-    board.withdraw(&lasting("in time", 2_000, 60_000));
-    board.push(request("beside", 1_000, 0));
-    board.push(request("no more", 1_000, 0));
-    assert_eq!(placed(&mut board), pairs(&[("beside", "a")]));
-}
-
-#[test]
-fn who_can_never_have_a_place_keeps_nobody_from_being_kept_one() {
-    let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
-    board.hold(&holding("x", "a", 1_000, None));
-    for at in 0..9 {
-        board.push(aged(request(&format!("{at}"), 10_000 - at, 0)));
-    }
-    board.push(aged(request("large", 4_000, 0)));
-    let kept = |job, name| (JobId::trusted(job), ExecutorId::trusted(name));
-    assert_eq!(board.plan(&MOMENT).reserved, [kept("large", "a")]);
-    // Nor from being kept a second one, where there are enough.
-    for at in 0..127 {
-        put(&mut board, &format!("b-{at:03}"), &capacity("b", 100, &[]), true);
-    }
-    put(&mut board, "c", &capacity("c", 4_000, &[]), true);
-    board.hold(&holding("y", "c", 1_000, None));
-    board.push(aged(request("larger", 3_999, 0)));
-    assert_eq!(board.plan(&MOMENT).reserved, [kept("large", "a"), kept("larger", "c")]);
-}
-
-#[test]
-fn what_is_kept_stays_kept_unless_there_is_room_sooner_elsewhere() {
-    let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 4_000, &[])]);
-    board.hold(&holding("x", "a", 1_000, Some(NOW_MS + 60_000)));
-    board.hold(&holding("y", "b", 1_000, Some(NOW_MS + 70_000)));
-    board.push(aged(request("large", 4_000, 0)));
-    let on = |name| vec![(JobId::trusted("large"), ExecutorId::trusted(name))];
-    assert_eq!(board.plan(&MOMENT).reserved, on("a"));
-    board.hold(&holding("in time", "a", 3_000, Some(NOW_MS + 50_000)));
-    assert_eq!(board.plan(&MOMENT).reserved, on("a"), "where more is lacking now, but there is room first");
-    board.release(&holding("y", "b", 1_000, Some(NOW_MS + 70_000)));
-    board.hold(&holding("z", "b", 3_000, Some(NOW_MS + 59_000)));
-    assert_eq!(board.plan(&MOMENT).reserved, on("b"));
-}
-
-#[test]
-fn where_nobody_knows_when_there_is_room_nobody_takes_what_is_lacking() {
-    let mut board = board(Policy::Auto, &[("a", 4_000, &["t4", "t4"])]);
-    let gpu = Holding { gpu_device_ids: vec!["a-0".into()], ..holding("x", "a", 1_000, None) };
-    board.hold(&Holding { demand: demand(1_000, 1, &[]), ..gpu });
-    board.push(aged(request("large", 1_000, 2)));
-    board.push(request("gpu", 1_000, 1));
-    board.push(request("cpu", 2_000, 0));
-    board.push(request("more cpu", 1_000, 0));
-    assert_eq!(placed(&mut board), pairs(&[("cpu", "a")]));
-}
-
-#[test]
-fn where_nobody_knows_when_there_is_room_not_even_the_smallest_takes_what_is_lacking() {
-    let mut board = board(Policy::Auto, &[("a", 64_000, &[])]);
-    board.hold(&holding("x", "a", 50, None));
-    board.push(aged(request("large", 64_000, 0)));
-    board.push(request("small", 10, 0));
-    assert_eq!(placed(&mut board), []);
-}
-
-#[test]
-fn a_higher_priority_does_not_respect_what_is_kept_for_a_lower_one() {
-    let mut board = board(Policy::Auto, &[("a", 4_000, &[])]);
-    board.hold(&holding("x", "a", 1_000, None));
-    board.push(aged(request("large", 4_000, 0)));
-    board.push(Request { priority: 60, ..request("urgent", 3_000, 0) });
-    assert_eq!(placed(&mut board), pairs(&[("urgent", "a")]));
-}
-
-#[test]
 fn numbers_are_given_anew_and_nothing_else_changes() {
     let mut board = board(Policy::Auto, &[("b", 4_000, &["t4"]), ("a", 4_000, &["t4"])]);
     board.hold(&holding("x", "b", 1_000, None));
@@ -339,21 +241,6 @@ fn models_that_no_executor_has_are_remembered_by_name() {
     assert_eq!(placed(&mut board), pairs(&[("2", "b")]));
     board.count_arrivals(&demand(1_000, 1, &["h100", "y1"]), 3);
     assert_eq!(board.arrivals(), [(demand(1_000, 1, &["h100", "y1"]), 3)]);
-}
-
-#[test]
-fn devices_of_one_that_was_lost_and_is_back_are_given_back() {
-    let mut board = Board::new(Placement::default());
-    let holding = Holding {
-        demand: demand(1_000, 2, &[]),
-        gpu_device_ids: vec!["a-0".into(), "a-1".into()],
-        ..holding("x", "a", 0, None)
-    };
-    board.hold(&holding);
-    put(&mut board, "a", &capacity("a", 4_000, &["t4", "t4"]), true);
-    board.push(aged(request("large", 1_000, 2)));
-    let plan = board.plan(&MOMENT);
-    assert_eq!(plan.reserved, [(JobId::trusted("large"), ExecutorId::trusted("a"))]);
 }
 
 #[test]
@@ -495,3 +382,5 @@ fn labels_that_somebody_asked_about_once_do_not_matter_to_others() {
 
 #[path = "board_properties.rs"]
 mod properties;
+#[path = "board_reservations.rs"]
+mod reservations;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::amounts::{ModelId, Room, Shape};
+use super::amounts::{ModelId, Room, Shape, Take};
 use super::fleet::Rank;
+use super::types::Ends;
 use crate::constraint::Labels;
 use crate::ids::{ExecutorId, JobId};
 use crate::resources::{Capacity, Reserved};
@@ -31,7 +32,7 @@ pub struct Executor {
     pub reserved: Reserved,
     /// The images that have run on it of late, the newest last.
     pub images: VecDeque<u64>,
-    /// Its jobs: what they ask for, the models of their devices, when they end at the latest.
+    /// Its jobs.
     pub running: BTreeMap<JobId, Running>,
 }
 
@@ -44,8 +45,16 @@ pub struct Running {
     pub gpu_device_ids: Vec<String>,
     /// The models of its devices, as far as its executor has them.
     pub models: Vec<ModelId>,
-    /// When it ends at the latest; `u64::MAX` where nobody knows.
-    pub ends_ms: u64,
+    /// When it ends.
+    pub ends: Ends,
+}
+
+impl Running {
+    /// A job that is given a place, and devices whose names are not known yet.
+    pub fn new(shape: &Shape, take: &Take, ends: Ends) -> Self {
+        let models = take.iter().flat_map(|lot| std::iter::repeat_n(lot.model, lot.count as usize));
+        Self { shape: shape.clone(), gpu_device_ids: Vec::new(), models: models.collect(), ends }
+    }
 }
 
 impl Executor {

@@ -16,5 +16,6 @@ pub use amounts::{Lot, ModelId, Models, Room, Shape, Take, WHOLE};
 pub use board::Board;
 pub use explain::{Fit, Obstacle, explain, fit, sentence};
 pub use fleet::{Fleet, ShapeId, Slot};
-pub use types::{Choice, Holding, Moment, Node, Opening, Placement, Plan, Request, Trial};
+pub use round::Reservation;
+pub use types::{Choice, Ends, Holding, Moment, Node, Opening, Placement, Plan, Request, Trial};
 pub use worth::{Policy, Scale};

@@ -4,7 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Range;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use super::fleet::ShapeId;
 use crate::ids::{ExecutorId, JobId, Namespace};
@@ -32,6 +32,17 @@ pub struct Waiter {
     pub ready_time_ms: u64,
     /// Names its image.
     pub image_hash: u64,
+}
+
+/// By what a job is found among those that wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// What it has in common with others.
+    pub kind: Kind,
+    /// When it was submitted, and its id.
+    pub age: Age,
 }
 
 /// Jobs that are alike, the oldest first.
@@ -122,12 +133,17 @@ pub struct Next<'a> {
 #[derive(Debug)]
 pub struct Line<'a> {
     lanes: Vec<Lane<'a>>,
+    /// Those that come before all others.
+    ahead: VecDeque<Next<'a>>,
+    /// Those that did.
+    seen: Vec<&'a JobId>,
     /// Namespaces that have jobs left, the one with the smallest share first.
     order: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
 #[derive(Debug)]
 struct Lane<'a> {
+    namespace: &'a Namespace,
     share: u64,
     groups: Vec<(Kind, Range<'a, Age, Waiter>)>,
     /// The first of each group: its age, the group, the job.
@@ -170,12 +186,13 @@ impl<'a> Line<'a> {
         is_wanted: impl Fn(Kind) -> bool,
         share: impl Fn(&Namespace) -> u64,
     ) -> Self {
-        let mut line = Self { lanes: Vec::new(), order: BinaryHeap::new() };
+        let mut line =
+            Self { lanes: Vec::new(), ahead: VecDeque::new(), seen: Vec::new(), order: BinaryHeap::new() };
         let end = (until_ms.saturating_add(1), JobId::trusted(""));
         for (namespace, kinds) in level {
             let wanted = kinds.iter().filter(|(kind, _)| is_wanted(**kind));
             let groups = wanted.map(|(kind, group)| (*kind, group.range(..end.clone()))).collect();
-            let mut lane = Lane { share: share(namespace), groups, heads: BinaryHeap::new() };
+            let mut lane = Lane { namespace, share: share(namespace), groups, heads: BinaryHeap::new() };
             (0..lane.groups.len()).for_each(|group| lane.advance(group));
             if !lane.heads.is_empty() {
                 line.order.push(Reverse((lane.share, line.lanes.len())));
@@ -185,8 +202,26 @@ impl<'a> Line<'a> {
         line
     }
 
+    /// Lets a job of the level come before all others, however hopeless; the first one that is let comes first.
+    pub fn let_ahead(&mut self, level: &'a Level, seat: &Seat) {
+        let group = level.get(&seat.namespace).and_then(|kinds| kinds.get(&seat.kind));
+        let Some((age, waiter)) = group.and_then(|group| group.get_key_value(&seat.age)) else { return };
+        let Some(lane) = self.lanes.iter().position(|lane| *lane.namespace == seat.namespace) else { return };
+        self.ahead.push_back(Next { lane, kind: seat.kind, age, waiter });
+    }
+
+    /// Where a job stands that is next.
+    pub fn seat(&self, next: &Next<'_>) -> Seat {
+        let namespace = self.lanes[next.lane].namespace.clone();
+        Seat { namespace, kind: next.kind, age: next.age.clone() }
+    }
+
     /// The next job of those that are not hopeless; all of a hopeless kind are left out for good.
     pub fn next(&mut self, is_hopeless: impl Fn(Kind) -> bool) -> Option<Next<'a>> {
+        if let Some(next) = self.ahead.pop_front() {
+            self.seen.push(&next.age.1);
+            return Some(next);
+        }
         loop {
             let Reverse((share, at)) = self.order.pop()?;
             let lane = &mut self.lanes[at];
@@ -201,7 +236,7 @@ impl<'a> Line<'a> {
                 lane.advance(head.group);
             }
             self.order.push(Reverse((lane.share, at)));
-            if !is_left_out {
+            if !is_left_out && !self.seen.contains(&&head.age.1) {
                 return Some(Next { lane: at, kind, age: head.age, waiter: head.waiter });
             }
         }

@@ -6,11 +6,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::amounts::{Amounts, Room, Shape, Take};
-use super::executors::Executor;
+use super::executors::{Executor, Running};
 use super::fleet::{Fleet, Rank, ShapeId, Slot};
-use super::queue::{Kind, Level, Line, Next};
-use super::reserve::{Kept, Wanting, best_to_keep, is_ever_held};
-use super::types::Moment;
+use super::queue::{Kind, Level, Line, Next, Seat};
+use super::reserve::{Guests, Kept, Promise, Wanting, best_to_keep, is_ever_held};
+use super::types::{Ends, Moment};
 use crate::ids::{ExecutorId, JobId, Namespace};
 
 /// One of so many executors at most is kept for a job that has waited for too long; at least one.
@@ -34,6 +34,18 @@ pub struct Placed {
     pub slot: Slot,
     /// On which devices.
     pub take: Take,
+    kind: Kind,
+}
+
+/// An executor that is kept for a job, from round to round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// Which.
+    pub executor: ExecutorId,
+    /// What the job was promised.
+    pub promise: Promise,
+    /// Where it stands in the queue.
+    pub seat: Seat,
 }
 
 /// Of each image, the executors on which it has run of late, in the order of their ranks.
@@ -49,7 +61,7 @@ pub struct Known<'a> {
     /// Where images have run.
     pub images: &'a Images,
     /// What has been kept for whom.
-    pub kept: &'a BTreeMap<JobId, ExecutorId>,
+    pub kept: &'a BTreeMap<JobId, Reservation>,
 }
 
 /// A round under way.
@@ -58,15 +70,15 @@ pub struct Round<'a> {
     fleet: &'a mut Fleet,
     known: Known<'a>,
     moment: Moment,
-    /// Who was ready by then has waited for too long.
-    aged_ms: u64,
+    /// Who was ready so long ago has waited for too long.
+    age_limit_ms: u64,
     placed: Vec<Placed>,
     /// Room as it was before the round.
     before: BTreeMap<Slot, (Room, bool)>,
     /// Shapes that found no place, and the shortest run timeout with which they tried: room only gets less.
     failed: HashMap<ShapeId, u64>,
     compared: Vec<(Shape, u64)>,
-    kept: Vec<Kept>,
+    kept: Vec<(Seat, Kept)>,
     /// Shapes that no further executor is kept for.
     given_up: HashSet<ShapeId>,
     /// How many of these would fit somewhere if it were empty.
@@ -76,17 +88,22 @@ pub struct Round<'a> {
     about: Option<(JobId, Kind)>,
 }
 
+/// When a job ends that has not started.
+fn ends(kind: Kind) -> Ends {
+    Ends::new(None, Some(kind.run_timeout_ms).filter(|lasts_ms| *lasts_ms < u64::MAX))
+}
+
 /// What is hard to place, first: what few devices will do for, then what asks for much.
 type Hardness = (u64, Reverse<u32>, Reverse<u64>, Reverse<u64>, Shape, u64, bool);
 
 impl<'a> Round<'a> {
     /// Begins.
-    pub fn new(fleet: &'a mut Fleet, known: Known<'a>, moment: Moment, aged_ms: u64) -> Self {
+    pub fn new(fleet: &'a mut Fleet, known: Known<'a>, moment: Moment, age_limit_ms: u64) -> Self {
         Self {
             fleet,
             known,
             moment,
-            aged_ms,
+            age_limit_ms,
             placed: Vec::new(),
             before: BTreeMap::new(),
             failed: HashMap::new(),
@@ -113,19 +130,26 @@ impl<'a> Round<'a> {
     }
 
     /// Ends: what was placed, what is kept for whom, and whether everyone was asked. All room is as before.
-    pub fn end(self) -> (Vec<Placed>, Vec<(JobId, Slot)>, bool) {
+    pub fn end(self) -> (Vec<Placed>, Vec<Reservation>, bool) {
         for (slot, (room, is_open)) in self.before {
             self.fleet.set(slot, room, is_open);
         }
-        let kept = self.kept.into_iter().map(|kept| (kept.job, kept.slot)).collect();
-        (self.placed, kept, !self.is_cut_short)
+        let reservation = |(seat, kept): (Seat, Kept)| {
+            let executor = self.known.executors[kept.slot].id.clone();
+            Reservation { executor, promise: kept.promise, seat }
+        };
+        (self.placed, self.kept.into_iter().map(reservation).collect(), !self.is_cut_short)
     }
 
     /// Places jobs of a level.
     pub fn place_level(&mut self, level: &Level, share: &impl Fn(&Namespace) -> u64, whole: &Amounts) {
         let with_unrepeatable = self.moment.with_unrepeatable;
         let is_wanted = move |kind: Kind| kind.may_repeat || with_unrepeatable;
-        self.place_aged(Line::new(level, self.aged_ms, is_wanted, share), whole);
+        let mut aged = Line::new(level, self.aged_ms(), is_wanted, share);
+        // What is kept for whom does not depend on how shares change meanwhile.
+        let kept = self.known.kept.values().map(|reservation| &reservation.seat);
+        kept.filter(|seat| is_wanted(seat.kind)).for_each(|seat| aged.let_ahead(level, seat));
+        self.place_aged(aged, whole);
         let mut line = Line::new(level, u64::MAX, is_wanted, share);
         let rest = self.place_admitted(&mut line, whole);
         self.place_in_order(&mut line, rest, whole);
@@ -137,8 +161,12 @@ impl<'a> Round<'a> {
         is_full
     }
 
+    fn aged_ms(&self) -> u64 {
+        self.moment.now_ms.saturating_sub(self.age_limit_ms)
+    }
+
     fn is_aged(&self, next: &Next<'_>) -> bool {
-        next.age.0 <= self.aged_ms && next.waiter.ready_time_ms <= self.aged_ms
+        next.age.0.max(next.waiter.ready_time_ms) <= self.aged_ms()
     }
 
     fn place_aged(&mut self, mut line: Line<'_>, whole: &Amounts) {
@@ -155,8 +183,8 @@ impl<'a> Round<'a> {
             }
             if self.place(&next) {
                 line.charge(next.lane, self.share(next.kind, whole));
-            } else if may_keep {
-                self.keep_for(&next);
+            } else if self.may_keep_for(&next.age.1) {
+                self.keep_for(&next, line.seat(&next));
             }
         }
     }
@@ -238,7 +266,7 @@ impl<'a> Round<'a> {
             return false;
         };
         self.put(kind.shape, slot, &take);
-        self.placed.push(Placed { job: next.age.1.clone(), slot, take });
+        self.placed.push(Placed { job: next.age.1.clone(), slot, take, kind });
         true
     }
 
@@ -277,14 +305,13 @@ impl<'a> Round<'a> {
     /// beside which it can stay.
     fn choose_kept(&mut self, kind: Kind) -> Option<(Slot, Take)> {
         let shape = self.fleet.shape(kind.shape);
-        let ends_ms = self.moment.now_ms.saturating_add(kind.run_timeout_ms);
-        for kept in &mut self.kept {
-            let room = self.fleet.room(kept.slot);
-            if room.holds(shape) && kept.lets_in(room, shape, ends_ms) {
-                return Some((kept.slot, room.take(shape)));
-            }
-        }
-        None
+        let now_ms = self.moment.now_ms;
+        self.kept.iter_mut().find_map(|(_, kept)| {
+            let (slot, room) = (kept.slot, self.fleet.room(kept.slot));
+            let executor = &self.known.executors[slot];
+            let take = room.holds(shape).then(|| kept.let_in(room, executor, (shape, ends(kind)), now_ms));
+            Some((slot, take.flatten()?))
+        })
     }
 
     fn put(&mut self, shape: ShapeId, slot: Slot, take: &Take) {
@@ -296,21 +323,45 @@ impl<'a> Round<'a> {
 
     /// Executors are kept for a few at a time: the more are kept, the more stands idle.
     fn may_keep(&self) -> bool {
-        let may_be = (self.known.executors.len() / KEPT_OF).clamp(1, MOST_KEPT);
-        self.kept.len() < may_be && self.too_far < MOST_TOO_FAR
+        self.has_room_to_keep() && self.too_far < MOST_TOO_FAR
     }
 
-    fn keep_for(&mut self, next: &Next<'_>) {
+    fn may_keep_for(&self, job: &JobId) -> bool {
+        self.has_room_to_keep() && (self.too_far < MOST_TOO_FAR || self.known.kept.contains_key(job))
+    }
+
+    /// One that may never have room is not to keep others from having one kept.
+    fn has_room_to_keep(&self) -> bool {
+        let executors = self.known.executors.len();
+        let may_be = (executors / KEPT_OF).clamp(1, MOST_KEPT);
+        let with_stuck = may_be.max(MOST_KEPT.min(executors / 2));
+        self.kept_in_time() < may_be && self.kept.len() < with_stuck
+    }
+
+    fn kept_in_time(&self) -> usize {
+        let is_stuck = |kept: &Kept| kept.promise.is_stuck(self.moment.now_ms, self.age_limit_ms);
+        self.kept.iter().filter(|(_, kept)| !is_stuck(kept)).count()
+    }
+
+    fn keep_for(&mut self, next: &Next<'_>, seat: Seat) {
         let (job, shape) = (&next.age.1, self.fleet.shape(next.kind.shape));
-        let before = self.known.kept.get(job).and_then(|id| self.known.slots.get(id)).copied();
-        let wanting = Wanting { job, shape, before, is_first: self.kept.is_empty() };
+        let before = self.known.kept.get(job);
+        let before = before.and_then(|kept| Some((*self.known.slots.get(&kept.executor)?, kept.promise)));
+        let mut guests = Guests::new();
+        for placed in &self.placed {
+            let shape = self.fleet.shape(placed.kind.shape);
+            let guest = Running::new(shape, &placed.take, ends(placed.kind));
+            guests.entry(placed.slot).or_default().push(guest);
+        }
+        let (is_first, now_ms) = (self.kept_in_time() == 0, self.moment.now_ms);
+        let wanting = Wanting { shape, before, is_first, guests: &guests, now_ms };
         let Some(kept) = best_to_keep(self.fleet, self.known.executors, &wanting) else {
             self.too_far += usize::from(is_ever_held(self.fleet, self.known.executors, shape));
             self.given_up.insert(next.kind.shape);
             return;
         };
         let slot = kept.slot;
-        self.kept.push(kept);
+        self.kept.push((seat, kept));
         let (room, is_open) = (self.fleet.room(slot).clone(), self.fleet.is_open(slot));
         self.before.entry(slot).or_insert((room.clone(), is_open));
         self.fleet.set(slot, room, false);

@@ -70,8 +70,41 @@ pub struct Holding {
     pub gpu_device_ids: Vec<String>,
     /// Whose it is.
     pub namespace: Namespace,
-    /// When it ends at the latest, as far as that is known.
-    pub ends_ms: Option<u64>,
+    /// When it ends.
+    pub ends: Ends,
+}
+
+/// When a job ends at the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// Then.
+    By(u64),
+    /// So long after it has started, which it has not yet.
+    Within(u64),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Ends {
+    /// The end of a job that may have started.
+    pub fn new(start_time_ms: Option<u64>, run_timeout_ms: Option<u64>) -> Self {
+        match (start_time_ms, run_timeout_ms) {
+            (_, None) => Self::Unknown,
+            (None, Some(lasts_ms)) => Self::Within(lasts_ms),
+            (Some(start_ms), Some(lasts_ms)) => Self::By(start_ms.saturating_add(lasts_ms)),
+        }
+    }
+
+    /// When that is, as things are now; `u64::MAX` where nobody knows. What is late is thought to be late by as much
+    /// again.
+    pub fn by_ms(self, now_ms: u64) -> u64 {
+        match self {
+            Self::By(ends_ms) if ends_ms >= now_ms => ends_ms,
+            Self::By(ends_ms) => now_ms.saturating_add(now_ms - ends_ms),
+            Self::Within(lasts_ms) => now_ms.saturating_add(lasts_ms),
+            Self::Unknown => u64::MAX,
+        }
+    }
 }
 
 /// Where a job goes.

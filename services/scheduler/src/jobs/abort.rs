@@ -51,7 +51,7 @@ async fn request_abort(
     reason: &str,
 ) -> Result<Job, Problem> {
     for _ in 0..TRIES {
-        let generation = context.with_image(|image| image.position.generation);
+        let generation = context.generation();
         let job = load(context, id).await?;
         let event = Event::AbortRequested { grace_ms, reason: reason.to_owned() };
         let next = match apply(&job, event, context.clock.now_ms()) {

@@ -62,7 +62,7 @@ pub async fn show_with(
 }
 
 fn beside(context: &Context, job: &Job, executors: &[Executor]) -> JobContext {
-    let generation = context.with_image(|image| image.position.generation);
+    let generation = context.generation();
     let mut beside = JobContext { generation, ..JobContext::default() };
     match job.state {
         JobState::Pending => beside.pending_reason = Some(reason(context, job)),

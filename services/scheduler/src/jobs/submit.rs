@@ -179,7 +179,7 @@ fn check(context: &Context, request: &v1::SubmitJobRequest, key: String) -> Resu
 /// Dates jobs by the time of a generation: that of a later one may be far behind, and who was submitted by
 /// the old one would wait for as much longer.
 fn date(context: &Context, items: &mut [Checked]) -> u64 {
-    let generation = context.with_image(|image| image.position.generation);
+    let generation = context.generation();
     let now_ms = context.clock.now_ms();
     items.iter_mut().for_each(|item| (item.job.create_time_ms, item.job.ready_time_ms) = (now_ms, now_ms));
     generation

@@ -47,7 +47,7 @@ pub async fn wait(
         None => wait_until_ended(context, &mut feed, job, deadline).await?,
         Some(after) => {
             let changed = |job: &Job| {
-                let generation = context.with_image(|image| image.position.generation);
+                let generation = context.generation();
                 job.state.is_terminal() || Position { generation, revision: job.revision } > after
             };
             wait_until(context, &mut feed, job, deadline, changed).await?

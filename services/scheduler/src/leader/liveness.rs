@@ -55,7 +55,7 @@ impl<'a> Liveness<'a> {
             suspicions: BTreeMap::new(),
             quiet_until: term.since + context.config.lost_after,
             frozen_since: None,
-            generation: context.with_image(|image| image.position.generation),
+            generation: context.generation(),
         }
     }
 
@@ -107,7 +107,7 @@ impl<'a> Liveness<'a> {
         if let Some(jumped) = self.context.clock.jumped_at() {
             self.quiet_until = self.quiet_until.max(jumped + lost_after);
         }
-        let generation = self.context.with_image(|image| image.position.generation);
+        let generation = self.context.generation();
         if generation != self.generation {
             self.generation = generation;
             self.quiet_until = Instant::now() + lost_after;

@@ -64,16 +64,20 @@ async fn change(
     next: impl Fn(Executor) -> Executor,
 ) -> Result<Noted, StoreError> {
     for _ in 0..TRIES {
+        let generation = context.generation();
         let known = context.store.executors().await?;
         let known = known.into_iter().find(|known| known.id == *executor);
         let Some(known) = known.filter(|known| known.session.as_ref() == Some(session)) else {
             return Ok(Noted::Over);
         };
         let mutation = Mutation::PutExecutor { executor: Box::new(next(known)), lease };
-        let call = Call { leader: None, generation: None, mutations: vec![mutation] };
-        let committed = context.commit(call).await?;
-        if let Some(Verdict::Applied(_)) = committed.verdicts.first() {
-            return Ok(Noted::Stored);
+        let call = Call { leader: None, generation: Some(generation), mutations: vec![mutation] };
+        match context.commit(call).await {
+            Ok(committed) if matches!(committed.verdicts.first(), Some(Verdict::Applied(_))) => {
+                return Ok(Noted::Stored);
+            }
+            Ok(_) | Err(StoreError::Generation { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
     tracing::warn!(executor_id = %executor, "the executor's condition could not be stored: it is being changed by others");

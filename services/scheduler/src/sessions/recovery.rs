@@ -35,12 +35,13 @@ pub(super) async fn recover(
     context: &Context,
     request: &v1::RegisterRequest,
     executor: &Executor,
+    generation: u64,
 ) -> Result<(), Problem> {
     let held = held(context, request);
     // What has ended makes room for what runs.
     for held in held.chunks(MAX_READ) {
         let jobs = jobs_of(context, held).await?;
-        commit(context, executor, ends(context, executor, held, &jobs)).await?;
+        commit(context, (executor, generation), ends(context, executor, held, &jobs)).await?;
     }
     for held in held.chunks(MAX_READ) {
         let mut jobs = jobs_of(context, held).await?;
@@ -54,13 +55,13 @@ pub(super) async fn recover(
             };
             apply(job, event, context.clock.now_ms()).ok()
         });
-        let recovered = commit(context, executor, newer.collect()).await?;
+        let recovered = commit(context, (executor, generation), newer.collect()).await?;
         for job in recovered {
             tracing::warn!(job_id = %job.id, attempt = job.attempt, executor_id = %executor.id,
                 "an attempt that the store had lost was recovered from its executor");
             jobs.insert(job.id.clone(), job);
         }
-        commit(context, executor, ends(context, executor, held, &jobs)).await?;
+        commit(context, (executor, generation), ends(context, executor, held, &jobs)).await?;
     }
     Ok(())
 }
@@ -109,7 +110,11 @@ fn held(context: &Context, request: &v1::RegisterRequest) -> Vec<Held> {
 
 /// Commits records; gives those that were written, with their new revisions. What lost a race is
 /// somebody else's business by now: the report, or the stop, that follows the registration settles it.
-async fn commit(context: &Context, executor: &Executor, jobs: Vec<Job>) -> Result<Vec<Job>, Problem> {
+async fn commit(
+    context: &Context,
+    (executor, generation): (&Executor, u64),
+    jobs: Vec<Job>,
+) -> Result<Vec<Job>, Problem> {
     let mut written = Vec::new();
     for chunk in jobs.chunks(MAX_MUTATIONS) {
         let session = executor.session.clone().map(|session| (executor.id.clone(), session));
@@ -118,8 +123,11 @@ async fn commit(context: &Context, executor: &Executor, jobs: Vec<Job>) -> Resul
             session: session.clone(),
             attempt: None,
         };
-        let generation = Some(context.with_image(|image| image.position.generation));
-        let call = Call { leader: None, generation, mutations: chunk.iter().map(update).collect() };
+        let call = Call {
+            leader: None,
+            generation: Some(generation),
+            mutations: chunk.iter().map(update).collect(),
+        };
         let committed = context.commit(call).await.map_err(|e| context.problem(&e))?;
         for (job, verdict) in chunk.iter().zip(committed.verdicts) {
             match verdict {

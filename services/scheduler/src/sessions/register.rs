@@ -12,7 +12,7 @@ use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
 use berth_domain::job::Job;
 use berth_domain::lifecycle::shorten_message;
 use berth_domain::resources::GpuDevice;
-use berth_store::{Call, Conflict, Mutation, Verdict};
+use berth_store::{Call, Conflict, Mutation, StoreError, Verdict};
 
 use super::recovery;
 use super::registry::Registered;
@@ -37,11 +37,11 @@ pub async fn register(
     request: v1::RegisterRequest,
     peer: String,
 ) -> Result<v1::RegisterResponse, Problem> {
-    let candidate = candidate(context, &request, peer)?;
-    // Read first: all that the inventory is compared with is at least as new.
-    let meta = context.store.meta().await.map_err(|e| context.problem(&e))?;
-    let generation = meta.position.generation;
     for _ in 0..TRIES {
+        // Read first: all that the inventory is compared with is at least as new, and dated by the clock of this
+        // generation: that of a later one may be behind.
+        let generation = context.generation();
+        let candidate = candidate(context, &request, peer.clone())?;
         let known = context.store.executors().await.map_err(|e| context.problem(&e))?;
         check_devices(context, &known, &candidate)?;
         let known = known.into_iter().find(|executor| executor.id == candidate.id);
@@ -60,14 +60,17 @@ pub async fn register(
         next.session = Some(SessionId::trusted(random_name(context.entropy.as_ref())));
         let mutation =
             Mutation::PutExecutor { executor: Box::new(next.clone()), lease: Some(context.config.lease) };
-        let call = Call { leader: None, generation: None, mutations: vec![mutation] };
-        let committed = context.commit(call).await.map_err(|e| context.problem(&e))?;
+        let call = Call { leader: None, generation: Some(generation), mutations: vec![mutation] };
+        let committed = match context.commit(call).await {
+            Err(StoreError::Generation { .. }) => continue,
+            committed => committed.map_err(|e| context.problem(&e))?,
+        };
         match committed.verdicts.first() {
             Some(Verdict::Applied(revision)) => {
                 next.revision = *revision;
-                check_devices_again(context, &next).await?;
+                check_devices_again(context, &next, generation).await?;
                 tracing::info!(executor_id = %next.id, peer = %next.peer_address, "executor registered");
-                recovery::recover(context, &request, &next).await?;
+                recovery::recover(context, &request, &next, generation).await?;
                 return respond(context, &request, next, generation).await;
             }
             Some(Verdict::Conflict(Conflict::Revision(_) | Conflict::Missing)) => {}
@@ -79,7 +82,7 @@ pub async fn register(
     }
     Err(Problem::Unavailable {
         reason: "EXECUTOR_CHANGING",
-        message: format!("Executor {} is being changed by others; retry.", candidate.id),
+        message: format!("Executor {} is being changed by others; retry.", request.executor_id),
         retry_after: Duration::from_secs(1),
     })
 }
@@ -227,7 +230,11 @@ fn check_devices(context: &Context, known: &[Executor], candidate: &Executor) ->
 
 /// Two that register the same device at the same time do not see each other before they are stored. The
 /// later one then gives way.
-async fn check_devices_again(context: &Context, registered: &Executor) -> Result<(), Problem> {
+async fn check_devices_again(
+    context: &Context,
+    registered: &Executor,
+    generation: u64,
+) -> Result<(), Problem> {
     if registered.capacity.gpus.iter().all(|gpu| gpu.emulated) {
         return Ok(());
     }
@@ -237,7 +244,7 @@ async fn check_devices_again(context: &Context, registered: &Executor) -> Result
     let Err(problem) = check_devices(context, &known, registered) else { return Ok(()) };
     let withdrawn = Executor { state: ExecutorState::Lost, session: None, ..registered.clone() };
     let mutation = Mutation::PutExecutor { executor: Box::new(withdrawn), lease: None };
-    let call = Call { leader: None, generation: None, mutations: vec![mutation] };
+    let call = Call { leader: None, generation: Some(generation), mutations: vec![mutation] };
     context.commit(call).await.map_err(|e| context.problem(&e))?;
     Err(problem)
 }

@@ -100,7 +100,7 @@ async fn commit_chunk(
     chunk: Vec<Report>,
     acks: &mut Vec<v1::session_response::ReportAck>,
 ) -> Result<Vec<Report>, ReportError> {
-    let generation = context.with_image(|image| image.position.generation);
+    let generation = context.generation();
     let ids: Vec<JobId> = chunk.iter().map(|report| report.attempt.job.clone()).collect();
     let stored = context.store.jobs(&ids).await.map_err(ReportError::Store)?;
     // Two reports of one job in a call build on each other.
