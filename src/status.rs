@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use berth_domain::lifecycle::shorten;
 use prost::Message;
 use thiserror::Error;
 use tonic::{Code, Status};
@@ -79,6 +80,28 @@ pub enum Problem {
     Internal(String),
 }
 
+/// How many bytes of findings are listed, and how long a sentence and the name of a field may be: they go into the
+/// trailers of an answer, and clients refuse those of more than 8 KiB.
+const MOST_LISTED: usize = 2_560;
+const LONGEST_SENTENCE: usize = 1_024;
+const LONGEST_FIELD: usize = 256;
+
+/// The first findings, at least one, as far as there is room for them.
+fn listed(violations: &[Violation]) -> Vec<FieldViolation> {
+    let mut left = MOST_LISTED;
+    let mut list = Vec::new();
+    for violation in violations {
+        let one = FieldViolation::new(
+            shorten(&violation.field, LONGEST_FIELD),
+            shorten(&violation.description, LONGEST_SENTENCE),
+        );
+        let Some(rest) = left.checked_sub(one.field.len() + one.description.len()) else { break };
+        left = rest;
+        list.push(one);
+    }
+    list
+}
+
 /// Says the first finding in one sentence: `spec.command must be a list.`, `spec.x: no such field`.
 fn first(violations: &[Violation]) -> String {
     let Some((first, rest)) = violations.split_first() else { return "the request is invalid".to_owned() };
@@ -119,8 +142,7 @@ impl From<Problem> for Status {
         let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
         match &problem {
             Problem::Invalid(violations) => {
-                let fields = violations.iter().map(|v| FieldViolation::new(&v.field, &v.description));
-                details.set_bad_request(fields.collect::<Vec<_>>());
+                details.set_bad_request(listed(violations));
             }
             Problem::Unavailable { retry_after, .. } | Problem::Exhausted { retry_after, .. } => {
                 details.set_retry_info(Some(*retry_after));
@@ -131,7 +153,7 @@ impl From<Problem> for Status {
             | Problem::Unimplemented(_)
             | Problem::Internal(_) => {}
         }
-        Status::with_error_details(code, problem.to_string(), details)
+        Status::with_error_details(code, shorten(&problem.to_string(), LONGEST_SENTENCE), details)
     }
 }
 
@@ -166,5 +188,18 @@ mod tests {
         assert_eq!(reason_of(&status).as_deref(), Some("INVALID_FIELD"));
         let fields = status.get_details_bad_request().expect("fields are listed").field_violations;
         assert_eq!(fields[0].field, "spec.image");
+    }
+
+    #[test]
+    fn of_many_findings_as_many_are_listed_as_clients_take() {
+        let finding =
+            |at| Violation { field: format!("requests[{at}].spec.image"), description: "x".repeat(100) };
+        let status = Status::from(Problem::Invalid((0..1_000).map(finding).collect()));
+        assert!(status.message().ends_with("(and 999 more)"));
+        let fields = status.get_details_bad_request().expect("fields are listed").field_violations;
+        assert_eq!((fields.len(), fields[0].field.as_str()), (20, "requests[0].spec.image"));
+        let status = Status::from(Problem::field("x".repeat(100_000), "y".repeat(100_000)));
+        assert!(status.details().len() + status.message().len() < 6_000);
+        assert_eq!(status.get_details_bad_request().expect("it is listed").field_violations.len(), 1);
     }
 }

@@ -21,6 +21,29 @@ pub struct Scheduler {
     pub http: String,
 }
 
+impl Scheduler {
+    /// Starts one on a Redis, and waits until it is ready.
+    pub fn start(cluster: &str, id: &str, redis: &Redis, folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(tools::berth());
+        command.args(["scheduler", "--cluster", cluster, "--id", id]);
+        let given = |flag: &str| arguments.contains(&flag);
+        for (flag, value) in [
+            ("--redis-url", redis.url().as_str()),
+            ("--grpc-listen", "127.0.0.1:0"),
+            ("--http-listen", "127.0.0.1:0"),
+            ("--safety-interval", "1h"),
+        ] {
+            if !given(flag) {
+                command.args([flag, value]);
+            }
+        }
+        command.args(["--data-dir", &folder.join(id).display().to_string()]).args(arguments);
+        let mut process = Process::start(id, &mut command);
+        let ready = process.line("ready role=scheduler");
+        Self { grpc: field(&ready, "grpc"), http: field(&ready, "http"), process }
+    }
+}
+
 /// An executor process.
 pub struct Executor {
     /// The process.
@@ -120,13 +143,13 @@ impl Cluster {
         docker::require_image();
         let name = tools::unique("test");
         let folder = tools::folder();
-        let scheduler = scheduler(&name, "scheduler-1", &redis, folder.path(), arguments);
+        let scheduler = Scheduler::start(&name, "scheduler-1", &redis, folder.path(), arguments);
         Self { name, scheduler, executors: Vec::new(), redis, folder }
     }
 
     /// Starts another replica.
     pub fn another_scheduler(&self, id: &str, arguments: &[&str]) -> Scheduler {
-        scheduler(&self.name, id, &self.redis, self.folder.path(), arguments)
+        Scheduler::start(&self.name, id, &self.redis, self.folder.path(), arguments)
     }
 
     /// Adds an executor on the machine's Docker Engine and waits until it is ready.
@@ -193,7 +216,7 @@ impl Cluster {
         let (grpc, http) = (self.scheduler.grpc.clone(), self.scheduler.http.clone());
         let mut all = vec!["--grpc-listen", &grpc, "--http-listen", &http];
         all.extend(arguments);
-        self.scheduler = scheduler(&self.name, "scheduler-1", &self.redis, self.folder.path(), &all);
+        self.scheduler = Scheduler::start(&self.name, "scheduler-1", &self.redis, self.folder.path(), &all);
     }
 
     /// Submits a job by REST; gives it as it was returned.
@@ -283,26 +306,6 @@ pub fn job(command: &[&str]) -> Value {
 /// The id of a job.
 pub fn id_of(job: &Value) -> String {
     job["id"].as_str().unwrap_or_else(|| panic!("a job has an id: {job}")).to_owned()
-}
-
-fn scheduler(cluster: &str, id: &str, redis: &Redis, folder: &Path, arguments: &[&str]) -> Scheduler {
-    let mut command = Command::new(tools::berth());
-    command.args(["scheduler", "--cluster", cluster, "--id", id]);
-    let given = |flag: &str| arguments.contains(&flag);
-    for (flag, value) in [
-        ("--redis-url", redis.url().as_str()),
-        ("--grpc-listen", "127.0.0.1:0"),
-        ("--http-listen", "127.0.0.1:0"),
-        ("--safety-interval", "1h"),
-    ] {
-        if !given(flag) {
-            command.args([flag, value]);
-        }
-    }
-    command.args(["--data-dir", &folder.join(id).display().to_string()]).args(arguments);
-    let mut process = Process::start(id, &mut command);
-    let ready = process.line("ready role=scheduler");
-    Scheduler { grpc: field(&ready, "grpc"), http: field(&ready, "http"), process }
 }
 
 /// Reads `name=value` from a ready line.

@@ -68,6 +68,11 @@ impl Redis {
         self.process.as_ref().expect("the server runs").signal(signal);
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the server runs").pid()
+    }
+
     /// Where it is, host:port.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)

@@ -1,10 +1,18 @@
 #!/bin/sh
-# bench placement [OPTION...]          measure placement policies on a production trace (docs/benchmarks.md)
+# bench placement|lives [OPTION...]    measure placement on a production trace, or lives of jobs a second (docs/benchmarks.md)
 
 case ${1:-} in
     placement) ;;
-    '') usage_error "What is to be measured? ./run bench placement" ;;
-    *) usage_error "There is no benchmark \"$1\"; there is: placement" ;;
+    lives)
+        setup_tools redis
+        export_tools
+        need_compiler
+        cargo build --release --quiet -p berth --bin berth &&
+            cargo build --release --quiet -p berth-integration-tests --bin redis-limit ||
+            fail "The build failed."
+        ;;
+    '') usage_error "What is to be measured? ./run bench placement, or ./run bench lives" ;;
+    *) usage_error "There is no benchmark \"$1\"; there are: placement, lives" ;;
 esac
 need_compiler
 run_program release "$@"

@@ -369,8 +369,8 @@ pub const MUTANTS: &[Mutant] = &[
         about: "a report that met another change is acknowledged and dropped",
         edits: &[edit(
             REPORTS,
-            "None => again.push(report),",
-            "None if MUTANT => ack(acks, report.number, true),\n            Some(Verdict::Conflict(_) | Verdict::Existing(_)) | None => again.push(report),",
+            "        } else {\n            again.push(report);",
+            "        } else if MUTANT {\n            ack(acks, report.number, true);\n        } else {\n            again.push(report);",
         )],
     },
     Mutant {

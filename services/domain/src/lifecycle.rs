@@ -117,10 +117,15 @@ pub const MAX_MESSAGE_BYTES: usize = 2_048;
 
 /// Cuts a message to its limit, at a character's end, and marks the cut.
 pub fn shorten_message(message: &str) -> String {
-    if message.len() <= MAX_MESSAGE_BYTES {
+    shorten(message, MAX_MESSAGE_BYTES)
+}
+
+/// Cuts a text to so many bytes, at a character's end, and marks the cut.
+pub fn shorten(message: &str, most: usize) -> String {
+    if message.len() <= most {
         return message.to_owned();
     }
-    let mut end = MAX_MESSAGE_BYTES - "...".len();
+    let mut end = most.saturating_sub("...".len());
     while !message.is_char_boundary(end) {
         end -= 1;
     }

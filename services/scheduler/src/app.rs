@@ -18,7 +18,7 @@ use crate::config::SchedulerConfig;
 use crate::context::Context;
 use crate::entropy::Entropy;
 use crate::grpc::{Cluster, Executors, Jobs, Relay};
-use crate::sessions::LeaseBatcher;
+use crate::sessions::{Batched, LeaseBatcher, UpdateBatcher};
 use crate::{feed, leader};
 
 /// Any error, as tonic's server wants the errors of its listener.
@@ -89,15 +89,18 @@ impl Replica {
         let over = CancellationToken::new();
         let context = Arc::new(Context::new(config, deps.store, deps.entropy, meta.time_ms, over.clone()));
         let (leases, lease_client) = LeaseBatcher::new();
+        let (updates, update_client) = UpdateBatcher::new();
         // Nothing is served before the image is there: decisions rest on its generation.
         feed::load(&context).await?;
         announce_once(&context).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(feed::follow(context.clone(), over.clone()));
         tasks.spawn(leases.run(context.clone(), over.clone()));
+        tasks.spawn(updates.run(context.clone(), over.clone()));
         tasks.spawn(announce(context.clone(), over.clone()));
         tasks.spawn(lead_first(context.clone(), stop.clone(), over.clone()));
-        let routes = routes(&context, lease_client, deps.connect)?;
+        let batched = Batched { leases: lease_client, updates: update_client };
+        let routes = routes(&context, batched, deps.connect)?;
         Ok(Self { routes, tasks, stop, over })
     }
 
@@ -164,15 +167,11 @@ async fn lead_first(context: Arc<Context>, stop: CancellationToken, over: Cancel
     }
 }
 
-fn routes(
-    context: &Arc<Context>,
-    leases: crate::sessions::LeaseClient,
-    connect: Arc<dyn Connect>,
-) -> Result<Routes, StoreError> {
+fn routes(context: &Arc<Context>, batched: Batched, connect: Arc<dyn Connect>) -> Result<Routes, StoreError> {
     let most = berth_api::MAX_MESSAGE_BYTES;
     let jobs = Jobs { context: context.clone(), connect: connect.clone() };
     let jobs = v1::job_service_server::JobServiceServer::new(jobs).max_decoding_message_size(most);
-    let executors = Executors { context: context.clone(), leases, connect };
+    let executors = Executors { context: context.clone(), batched, connect };
     let executors =
         v1::executor_service_server::ExecutorServiceServer::new(executors).max_decoding_message_size(most);
     let cluster = v1::cluster_service_server::ClusterServiceServer::new(Cluster { context: context.clone() });

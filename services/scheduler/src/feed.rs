@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::image::Image;
+use crate::sessions::Routes;
 
 /// The wait after a failed read.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
@@ -79,21 +80,26 @@ async fn follow_to_gap(context: &Context) -> Position {
 }
 
 fn apply(context: &Context, entries: Vec<(u64, Change)>, position: Position) {
+    let mut routes = Routes::new();
     {
         let mut image = context.image.write().unwrap_or_else(PoisonError::into_inner);
         if image.position >= position {
             // A load went further while these were read.
             return;
         }
-        for (revision, change) in &entries {
+        for (place, (revision, change)) in entries.iter().enumerate() {
+            for executor in image.concerned(change) {
+                routes.entry(executor).or_default().push(place);
+            }
             image.apply(*revision, change);
         }
         image.position = position;
         context.applied.send_replace(position);
     }
+    let changes = Arc::new(entries);
+    context.sessions.tell(&changes, routes);
     // Without listeners there is nobody to tell, which is no error.
-    let _ =
-        context.feed.send(FeedEvent::Changes { generation: position.generation, changes: Arc::new(entries) });
+    let _ = context.feed.send(FeedEvent::Changes { generation: position.generation, changes });
 }
 
 /// Reads everything from the store into a new image and tells listeners to do the same.
@@ -113,6 +119,7 @@ pub async fn load(context: &Context) -> Result<(), StoreError> {
         *current = image;
         context.applied.send_replace(current.position);
     }
+    context.sessions.tell_all_to_resync();
     let _ = context.feed.send(FeedEvent::Resync);
     Ok(())
 }

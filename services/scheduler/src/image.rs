@@ -11,6 +11,8 @@ use berth_domain::placement::{Board, Ends, Holding, Moment, Node, Placement, Pla
 use berth_domain::spec::OnLost;
 use berth_store::{Change, Position};
 
+use crate::ranked::Ranked;
+
 /// So many ready jobs at most are put in order at once, the hardest first.
 const WINDOW: usize = 4_096;
 
@@ -29,7 +31,7 @@ pub struct Image {
     /// When the store's generation began, by the store's clock.
     pub generation_since_ms: u64,
     jobs: BTreeMap<JobId, Arc<Job>>,
-    pending: BTreeSet<QueueKey>,
+    pending: Ranked<QueueKey>,
     delayed: BTreeSet<(u64, JobId)>,
     /// The earliest time at which the queue clock of a job may run out.
     timeouts: BTreeSet<(u64, JobId)>,
@@ -96,7 +98,7 @@ impl Image {
             epoch: 0,
             generation_since_ms: 0,
             jobs: BTreeMap::new(),
-            pending: BTreeSet::new(),
+            pending: Ranked::default(),
             delayed: BTreeSet::new(),
             timeouts: BTreeSet::new(),
             assigned: BTreeMap::new(),
@@ -150,6 +152,21 @@ impl Image {
             }
         }
         self.position.revision = revision;
+    }
+
+    /// The executors that a change concerns which is about to be applied: who has the job, and who had it.
+    pub fn concerned(&self, change: &Change) -> BTreeSet<ExecutorId> {
+        let holder = |job: &Job| match job.index() {
+            JobIndex::Assigned(executor) => Some(executor),
+            JobIndex::Pending | JobIndex::Delayed(_) | JobIndex::Finished(_) => None,
+        };
+        let held = |id: &JobId| self.jobs.get(id).and_then(|job| holder(job));
+        match change {
+            Change::Job(job) => holder(job).into_iter().chain(held(&job.id)).collect(),
+            Change::JobDeleted(id) => held(id).into_iter().collect(),
+            Change::Executor(executor) => BTreeSet::from([executor.id.clone()]),
+            Change::Leader { .. } => BTreeSet::new(),
+        }
     }
 
     /// Takes a job's record over, unless a newer one is known.
@@ -242,7 +259,7 @@ impl Image {
 
     /// Counts the ready jobs before this one in the queue.
     pub fn queue_position(&self, job: &Job) -> usize {
-        self.pending.range(..queue_key(job)).count()
+        self.pending.rank(&queue_key(job))
     }
 
     /// Tells when the oldest ready job became ready.

@@ -14,6 +14,7 @@ mod jobs;
 mod leader;
 mod logs;
 mod operators;
+mod ranked;
 mod sessions;
 
 pub use app::{Connect, Deps, Replica, TcpConnect};

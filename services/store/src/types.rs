@@ -162,7 +162,7 @@ pub struct Committed {
 }
 
 /// Why a call failed as a whole.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum StoreError {
     /// Another leader holds the lock, or nobody does. Nothing was applied.
     #[error("the leader lock is no longer held with this epoch")]

@@ -12,14 +12,14 @@ use super::{Answers, answers};
 use crate::app::Connect;
 use crate::context::Context;
 use crate::logs;
-use crate::sessions::{LeaseClient, register, serve};
+use crate::sessions::{Batched, register, serve};
 
 /// Serves executors.
 pub struct Executors {
     /// The replica's shared parts.
     pub context: Arc<Context>,
-    /// Renews leases.
-    pub leases: LeaseClient,
+    /// What goes to the store together with that of others.
+    pub batched: Batched,
     /// How other replicas are reached.
     pub connect: Arc<dyn Connect>,
 }
@@ -41,7 +41,7 @@ impl ExecutorService for Executors {
         &self,
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let stream = serve(self.context.clone(), self.leases.clone(), request.into_inner()).await?;
+        let stream = serve(self.context.clone(), self.batched.clone(), request.into_inner()).await?;
         Ok(Response::new(answers(stream)))
     }
 

@@ -14,7 +14,7 @@ use berth_domain::ids::{ExecutorId, JobId};
 use berth_domain::job::{Job, JobIndex, JobState};
 use berth_domain::placement::{Node, Opening, Trial, fit, sentence};
 
-use super::pending::{jobs_ahead, pending_reason};
+use super::pending::{Reasons, jobs_ahead};
 use super::{show, submit};
 use crate::context::Context;
 use crate::feed::reached;
@@ -126,7 +126,7 @@ fn reason(
     kept: &BTreeMap<ExecutorId, JobId>,
     trial: Option<&Trial>,
 ) -> v1::PendingReason {
-    let mut reason = pending_reason(image, job, times, &|executor| kept.contains_key(executor));
+    let mut reason = Reasons::new(image, times, &|executor| kept.contains_key(executor)).of(job);
     match (reason.code(), trial.and_then(|trial| trial.opening.as_ref())) {
         // There is room, but the round gave it to others.
         (Code::Queued, _) => {

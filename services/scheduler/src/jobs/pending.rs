@@ -10,6 +10,7 @@ use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::ExecutorId;
 use berth_domain::job::Job;
 use berth_domain::placement::{Node, Obstacle, explain};
+use berth_domain::resources::Demand;
 use berth_domain::spec::OnLost;
 
 use crate::image::{Image, queue_limit_ms};
@@ -17,15 +18,61 @@ use crate::image::{Image, queue_limit_ms};
 /// Whether an executor is kept for jobs that have waited longer.
 type IsKept<'a> = &'a dyn Fn(&ExecutorId) -> bool;
 
-/// Says why a job waits; `times` are now, and how long after its last heartbeat an executor is judged lost.
-pub fn pending_reason(image: &Image, job: &Job, times: (u64, u64), is_kept: IsKept<'_>) -> v1::PendingReason {
-    let (code, message, queue_position, blockers) = why(image, job, times, is_kept);
-    v1::PendingReason {
-        code: i32::from(code),
-        message,
-        queue_position: i32::try_from(queue_position).unwrap_or(i32::MAX),
-        blockers,
-        evaluate_time: Some(timestamp(times.0)),
+/// Why jobs wait: executors are looked at once for those that ask for the same.
+pub struct Reasons<'a> {
+    image: &'a Image,
+    /// Now, and how long after its last heartbeat an executor is judged lost.
+    times: (u64, u64),
+    is_kept: IsKept<'a>,
+    nodes: BTreeMap<ExecutorId, Node>,
+    /// What stands in the way of a demand.
+    found: BTreeMap<Demand, Found>,
+}
+
+/// What stands in the way of a demand.
+#[derive(Clone)]
+struct Found {
+    obstacle: Obstacle,
+    /// Whether an executor has room, be it kept for others or not.
+    has_room: bool,
+    /// Whether one has that is not kept.
+    is_open: bool,
+    blockers: Vec<Blocker>,
+}
+
+impl<'a> Reasons<'a> {
+    /// Begins to look at executors.
+    pub fn new(image: &'a Image, times: (u64, u64), is_kept: IsKept<'a>) -> Self {
+        Self { image, times, is_kept, nodes: image.nodes(), found: BTreeMap::new() }
+    }
+
+    /// Says why a job waits.
+    pub fn of(&mut self, job: &Job) -> v1::PendingReason {
+        let found = match self.found.get(&job.demand) {
+            Some(found) => found.clone(),
+            None => {
+                let found = self.look(&job.demand);
+                self.found.insert(job.demand.clone(), found.clone());
+                found
+            }
+        };
+        let (code, message, queue_position, blockers) = why(self.image, job, self.times, found);
+        v1::PendingReason {
+            code: i32::from(code),
+            message,
+            queue_position: i32::try_from(queue_position).unwrap_or(i32::MAX),
+            blockers,
+            evaluate_time: Some(timestamp(self.times.0)),
+        }
+    }
+
+    fn look(&self, demand: &Demand) -> Found {
+        let free = || self.nodes.values().filter(|node| node.takes_jobs && node.fits(demand));
+        let obstacle = explain(demand, self.nodes.values());
+        let is_busy = matches!(obstacle, Obstacle::Busy { .. });
+        let blockers = if is_busy { blockers(demand, self.nodes.values()) } else { Vec::new() };
+        let is_open = free().any(|node| !(self.is_kept)(&node.id));
+        Found { obstacle, has_room: free().next().is_some(), is_open, blockers }
     }
 }
 
@@ -33,7 +80,7 @@ fn why(
     image: &Image,
     job: &Job,
     (now_ms, lost_after_ms): (u64, u64),
-    is_kept: IsKept<'_>,
+    found: Found,
 ) -> (Code, String, usize, Vec<Blocker>) {
     if let Some(due_ms) = job.due_time_ms {
         let seconds = due_ms.saturating_sub(now_ms).div_ceil(1_000);
@@ -52,12 +99,7 @@ fn why(
         );
         return (Code::Quarantine, message, ahead + 1, Vec::new());
     }
-    let nodes = image.nodes();
-    let has_room = |is_meant: &dyn Fn(&Node) -> bool| {
-        let mut free = nodes.values().filter(|node| node.takes_jobs && is_meant(node));
-        free.any(|node| node.fits(&job.demand))
-    };
-    let (code, message) = match explain(&job.demand, nodes.values()) {
+    let (code, message) = match found.obstacle {
         Obstacle::NoExecutors if image.has_executors() => {
             (Code::NoExecutors, "Every executor is lost. See: berth executors.".to_owned())
         }
@@ -71,16 +113,16 @@ fn why(
         }
         Obstacle::TooLarge(why) => (Code::TooLarge, format!("{why} {}", ends(job, "a larger one joins"))),
         Obstacle::Unsuited(why) => (Code::Constraints, format!("{why} {}", ends(job, "one that does joins"))),
-        Obstacle::Busy { .. } if has_room(&|node| !is_kept(&node.id)) => {
+        Obstacle::Busy { .. } if found.is_open => {
             (Code::Queued, format!("Is being placed; {}.", jobs_ahead(ahead)))
         }
-        Obstacle::Busy { .. } if has_room(&|_| true) => {
+        Obstacle::Busy { .. } if found.has_room => {
             let message = "Where there is room, it is kept for jobs that have waited longer";
             (Code::Reserved, format!("{message}; {}.", jobs_ahead(ahead)))
         }
         Obstacle::Busy { fitting, out_of_service } => (Code::Busy, busy(fitting, out_of_service, ahead)),
     };
-    let blockers = if code == Code::Busy { blockers(job, nodes.values()) } else { Vec::new() };
+    let blockers = if code == Code::Busy { found.blockers } else { Vec::new() };
     (code, message, ahead + 1, blockers)
 }
 
@@ -120,16 +162,16 @@ fn ends(job: &Job, unless: &str) -> String {
 }
 
 /// Counts, for each dimension, the executors that are large enough but have too little of it free.
-fn blockers<'a>(job: &Job, nodes: impl Iterator<Item = &'a Node>) -> Vec<Blocker> {
+fn blockers<'a>(demand: &Demand, nodes: impl Iterator<Item = &'a Node>) -> Vec<Blocker> {
     let mut short: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for node in nodes.filter(|node| node.fits_empty(&job.demand)) {
+    for node in nodes.filter(|node| node.fits_empty(demand)) {
         let free_cpu = node.capacity.cpu_millis.saturating_sub(node.reserved.cpu_millis);
         let free_memory = node.capacity.memory_bytes.saturating_sub(node.reserved.memory_bytes);
-        let free_gpus = job.demand.usable_gpus(&node.capacity, &node.reserved).count();
+        let free_gpus = demand.usable_gpus(&node.capacity, &node.reserved).count();
         let lacks = [
-            ("cpu", free_cpu < job.demand.cpu_millis),
-            ("memory", free_memory < job.demand.memory_bytes),
-            ("gpu", free_gpus < job.demand.gpu_count as usize),
+            ("cpu", free_cpu < demand.cpu_millis),
+            ("memory", free_memory < demand.memory_bytes),
+            ("gpu", free_gpus < demand.gpu_count as usize),
             ("executor_state", !node.takes_jobs),
         ];
         for (dimension, _) in lacks.into_iter().filter(|(_, lacks)| *lacks) {

@@ -6,11 +6,11 @@ use berth_api::convert::{JobContext, job_to_wire};
 use berth_api::status::Problem;
 use berth_api::v1;
 use berth_domain::executor::Executor;
-use berth_domain::ids::JobId;
+use berth_domain::ids::{ExecutorId, JobId};
 use berth_domain::job::{Job, JobState};
 use berth_domain::spec::JobSpec;
 
-use super::pending::pending_reason;
+use super::pending::Reasons;
 use crate::context::Context;
 
 /// Reads one job.
@@ -57,7 +57,12 @@ pub async fn show_with(
     let executors =
         if placed { Some(context.executors().await.map_err(|e| context.problem(&e))?) } else { None };
     let executors: &[Executor] = executors.as_ref().map_or(&[], |list| list.as_slice());
-    let shown = jobs.iter().map(|job| job_to_wire(job, specs.get(&job.id), beside(context, job, executors)));
+    let mut reasons = reasons(context, jobs);
+    let shown = jobs.iter().map(|job| {
+        let beside =
+            JobContext { pending_reason: reasons.remove(&job.id), ..beside(context, job, executors) };
+        job_to_wire(job, specs.get(&job.id), beside)
+    });
     Ok(shown.collect())
 }
 
@@ -65,7 +70,6 @@ fn beside(context: &Context, job: &Job, executors: &[Executor]) -> JobContext {
     let generation = context.generation();
     let mut beside = JobContext { generation, ..JobContext::default() };
     match job.state {
-        JobState::Pending => beside.pending_reason = Some(reason(context, job)),
         JobState::Assigned | JobState::Running => {
             if let Some(executor) = &job.executor {
                 beside.unreachable = context.lease_expired(executors, executor);
@@ -73,14 +77,21 @@ fn beside(context: &Context, job: &Job, executors: &[Executor]) -> JobContext {
                 beside.phase = phase.filter(|_| job.state == JobState::Assigned).unwrap_or_default();
             }
         }
-        JobState::Succeeded | JobState::Failed | JobState::Aborted => {}
+        JobState::Pending | JobState::Succeeded | JobState::Failed | JobState::Aborted => {}
     }
     beside
 }
 
-fn reason(context: &Context, job: &Job) -> v1::PendingReason {
+/// Why those of the jobs wait that do.
+fn reasons(context: &Context, jobs: &[Job]) -> BTreeMap<JobId, v1::PendingReason> {
+    let mut waiting = jobs.iter().filter(|job| job.state == JobState::Pending).peekable();
+    if waiting.peek().is_none() {
+        return BTreeMap::new();
+    }
     let (now_ms, lost_after_ms) = (context.clock.now_ms(), context.config.lost_after_ms());
     context.with_image(|image| {
-        pending_reason(image, job, (now_ms, lost_after_ms), &|executor| image.kept().contains_key(executor))
+        let is_kept = |executor: &ExecutorId| image.kept().contains_key(executor);
+        let mut reasons = Reasons::new(image, (now_ms, lost_after_ms), &is_kept);
+        waiting.map(|job| (job.id.clone(), reasons.of(job))).collect()
     })
 }

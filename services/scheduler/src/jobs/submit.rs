@@ -8,7 +8,7 @@ use berth_api::status::{Problem, Violation, status_message};
 use berth_api::v1;
 use berth_api::v1::batch_submit_jobs_response::{Result as ItemResult, result::Outcome};
 use berth_domain::ids::JobId;
-use berth_domain::job::Job;
+use berth_domain::job::{Job, JobState};
 use berth_domain::spec::JobSpec;
 use berth_store::{Call, Conflict, IdempotencyKey, MAX_MUTATIONS, Mutation, StoreError, Verdict};
 use prost::Message;
@@ -41,10 +41,7 @@ pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<
     if request.validate_only {
         let specs = [(checked.job.id.clone(), checked.spec)].into();
         let shown = super::show::show_with(context, &[checked.job], &specs).await?;
-        return shown
-            .into_iter()
-            .next()
-            .ok_or_else(|| Problem::Internal("a job could not be shown".to_owned()));
+        return shown.into_iter().next().ok_or_else(not_shown);
     }
     let verdict =
         commit(context, std::slice::from_mut(&mut checked)).await.map_err(|e| context.problem(&e))?;
@@ -53,7 +50,7 @@ pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<
     // even where the store cannot be read right after.
     let specs = [(job.id.clone(), checked.spec)].into();
     let shown = super::show::show_with(context, &[job], &specs).await?;
-    shown.into_iter().next().ok_or_else(|| Problem::Internal("a job could not be shown".to_owned()))
+    shown.into_iter().next().ok_or_else(not_shown)
 }
 
 /// Submits many jobs: all are checked before any is stored; then each has its own outcome.
@@ -243,17 +240,36 @@ fn key_conflict(id: &JobId) -> Problem {
 /// The outcomes of a chunk. Specs are left out: the client has them, and together they could be
 /// larger than a message may be.
 async fn outcomes(context: &Context, chunk: &[Checked], verdicts: &[Verdict]) -> Vec<ItemResult> {
-    let mut results = Vec::with_capacity(chunk.len());
+    let mut settled = Vec::with_capacity(chunk.len());
     for (item, verdict) in chunk.iter().zip(verdicts) {
-        let shown = match settled(context, item, Some(verdict)).await {
-            Ok(job) => super::show::show_with(context, &[job], &BTreeMap::new()).await,
+        settled.push(self::settled(context, item, Some(verdict)).await);
+    }
+    // Those that wait are shown together; of others, which were stored before, each may fail to be.
+    let waiting = |job: &&Job| job.state == JobState::Pending;
+    let together: Vec<Job> = settled.iter().flatten().filter(waiting).cloned().collect();
+    let shown = super::show::show_with(context, &together, &BTreeMap::new()).await;
+    let mut shown: BTreeMap<String, v1::Job> =
+        shown.into_iter().flatten().map(|job| (job.id.clone(), job)).collect();
+    let mut results = Vec::with_capacity(chunk.len());
+    for settled in settled {
+        let job = match settled {
+            Ok(job) => match shown.remove(job.id.as_str()) {
+                Some(job) => Ok(job),
+                None => super::show::show_with(context, &[job], &BTreeMap::new())
+                    .await
+                    .and_then(|shown| shown.into_iter().next().ok_or_else(not_shown)),
+            },
             Err(problem) => Err(problem),
         };
-        let outcome = match shown {
-            Ok(jobs) => jobs.into_iter().next().map(Outcome::Job),
-            Err(problem) => Some(Outcome::Error(status_message(problem))),
+        let outcome = match job {
+            Ok(job) => Outcome::Job(job),
+            Err(problem) => Outcome::Error(status_message(problem)),
         };
-        results.push(ItemResult { outcome });
+        results.push(ItemResult { outcome: Some(outcome) });
     }
     results
+}
+
+fn not_shown() -> Problem {
+    Problem::Internal("a job could not be shown".to_owned())
 }

@@ -14,6 +14,9 @@ use berth_store::{MAX_MUTATIONS, Mutation};
 
 use crate::image::{Image, queue_limit_ms};
 
+/// The most mutations that are decided at once: a few calls, which are committed at the same time.
+pub const MOST_DECIDED: usize = 4 * MAX_MUTATIONS;
+
 /// What a decision rests on beside the image.
 #[derive(Debug, Clone)]
 pub struct Circumstances<'a> {
@@ -50,14 +53,14 @@ impl Circumstances<'_> {
     }
 }
 
-/// Decides the next mutations, at most `MAX_MUTATIONS`. Empty when there is nothing to do now.
+/// Decides the next mutations, at most `MOST_DECIDED`. Empty when there is nothing to do now.
 pub fn decide(image: &mut Image, circumstances: &Circumstances<'_>) -> Vec<Mutation> {
     let mut mutations: Vec<Mutation> = Vec::new();
     become_due(image, circumstances, &mut mutations);
     let placed = place(image, circumstances, &mut mutations);
     // Only what was just offered to every executor, and found no place, may time out. Where the
-    // call is full, the rest is offered again first.
-    if let Some(placed) = placed.filter(|_| mutations.len() < MAX_MUTATIONS) {
+    // decision is full, the rest is offered again first.
+    if let Some(placed) = placed.filter(|_| mutations.len() < MOST_DECIDED) {
         time_out(image, circumstances, &placed, &mut mutations);
     }
     mutations
@@ -71,7 +74,7 @@ fn become_due(image: &Image, circumstances: &Circumstances<'_>, mutations: &mut 
     let ready = image
         .due(circumstances.now_ms)
         .filter_map(|job| apply(job, Event::BecameDue, circumstances.now_ms).ok());
-    mutations.extend(ready.take(MAX_MUTATIONS).map(update));
+    mutations.extend(ready.take(MOST_DECIDED).map(update));
 }
 
 /// Places jobs; tells which, if all were offered to every executor.
@@ -80,7 +83,7 @@ fn place(
     circumstances: &Circumstances<'_>,
     mutations: &mut Vec<Mutation>,
 ) -> Option<BTreeSet<JobId>> {
-    let limit = MAX_MUTATIONS.saturating_sub(mutations.len());
+    let limit = MOST_DECIDED.saturating_sub(mutations.len());
     let plan = image.plan(circumstances.now_ms, circumstances.lost_after_ms, limit);
     let mut placed = BTreeSet::new();
     for (id, choice) in plan.placed {
@@ -109,7 +112,7 @@ fn time_out(
 ) {
     let mut nodes = None;
     for job in image.overdue(circumstances.now_ms) {
-        if mutations.len() >= MAX_MUTATIONS {
+        if mutations.len() >= MOST_DECIDED {
             return;
         }
         let Some(limit) = queue_limit_ms(job) else { continue };

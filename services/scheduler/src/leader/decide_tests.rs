@@ -89,11 +89,11 @@ fn an_overdue_job_that_fits_now_is_placed_and_not_failed() {
 fn a_full_call_times_nobody_out_before_all_have_been_offered() {
     let mut image = Image::default();
     image.put_executor(&executor(1_000_000, 0));
-    for i in 0..150 {
+    for i in 0..MOST_DECIDED + 50 {
         image.put_job(&job(&format!("j{i:03}"), 1, OnLost::Retry));
     }
     let mutations = decide(&mut image, &at(500 * SECOND, &[]));
-    assert_eq!(mutations.len(), MAX_MUTATIONS);
+    assert_eq!(mutations.len(), MOST_DECIDED);
     assert!(states(&mutations).iter().all(|(_, state)| *state == JobState::Assigned));
 }
 

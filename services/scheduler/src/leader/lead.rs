@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_store::{Call, Mutation, StoreError, Verdict};
+use berth_store::{Call, MAX_MUTATIONS, Mutation, Position, StoreError, Verdict};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -78,12 +78,10 @@ pub async fn commit_fenced(context: &Context, term: &Term, mutations: Vec<Mutati
     }
     let decided_at = context.with_image(|image| image.position);
     let count = mutations.len();
-    let call = Call { leader: Some(term.guard.clone()), generation: Some(decided_at.generation), mutations };
-    match context.commit(call).await {
-        Ok(committed) => {
-            let conflicts = committed.verdicts.iter().filter(|v| matches!(v, Verdict::Conflict(_))).count();
-            tracing::debug!(count, conflicts, revision = committed.position.revision, "leader committed");
-            if !reached(context, committed.position, CATCH_UP).await {
+    match commit_all(context, term, decided_at.generation, mutations).await {
+        Ok((position, conflicts)) => {
+            tracing::debug!(count, conflicts, revision = position.revision, "leader committed");
+            if !reached(context, position, CATCH_UP).await {
                 reload(context).await;
             } else if conflicts == count && context.with_image(|image| image.position) == decided_at {
                 // The store contradicts the image, and nothing in the log explains it: the same would be
@@ -104,6 +102,33 @@ pub async fn commit_fenced(context: &Context, term: &Term, mutations: Vec<Mutati
             synchronise(context).await;
         }
     }
+}
+
+/// Commits in as many calls as it takes, at the same time: what is decided together is about jobs of which each is
+/// changed once, so that the order does not matter. Gives the newest position, and how many conflicts there were.
+async fn commit_all(
+    context: &Context,
+    term: &Term,
+    generation: u64,
+    mutations: Vec<Mutation>,
+) -> Result<(Position, usize), StoreError> {
+    let mut mutations = mutations.into_iter();
+    let mut calls = Vec::new();
+    loop {
+        let mutations: Vec<Mutation> = mutations.by_ref().take(MAX_MUTATIONS).collect();
+        if mutations.is_empty() {
+            break;
+        }
+        let call = Call { leader: Some(term.guard.clone()), generation: Some(generation), mutations };
+        calls.push(context.commit(call));
+    }
+    let (mut position, mut conflicts) = (Position::default(), 0);
+    for committed in futures::future::join_all(calls).await {
+        let committed = committed?;
+        position = position.max(committed.position);
+        conflicts += committed.verdicts.iter().filter(|v| matches!(v, Verdict::Conflict(_))).count();
+    }
+    Ok((position, conflicts))
 }
 
 /// Waits until the image is at least as new as the store is now.

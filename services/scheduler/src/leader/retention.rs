@@ -6,6 +6,7 @@ use berth_domain::job::Job;
 use berth_store::{MAX_MUTATIONS, Mutation, Scope, StoreError};
 use tokio::time::{Instant, sleep_until};
 
+use super::decide::MOST_DECIDED;
 use super::lead::commit_fenced;
 use super::lock::Term;
 use crate::context::Context;
@@ -54,7 +55,7 @@ impl<'a> Retention<'a> {
         let surplus = finished.saturating_sub(context.config.retention_count);
         let retention_ms = u64::try_from(context.config.retention.as_millis()).unwrap_or(u64::MAX);
         let before = context.clock.now_ms().saturating_sub(retention_ms);
-        let page = context.store.page(&Scope::Finished, None, MAX_MUTATIONS).await?;
+        let page = context.store.page(&Scope::Finished, None, MOST_DECIDED).await?;
         let over = |(i, job): &(usize, Job)| {
             (*i as u64) < surplus || job.end_time_ms.is_some_and(|end| end <= before)
         };

@@ -9,8 +9,10 @@ mod register;
 mod registry;
 mod reports;
 mod stream;
+mod updates;
 
-pub use leases::{LeaseBatcher, LeaseClient};
+pub use leases::LeaseBatcher;
 pub use register::register;
-pub use registry::{LogSink, Sessions, no_session};
-pub use stream::serve;
+pub use registry::{LogSink, Routes, Sessions, no_session};
+pub use stream::{Batched, serve};
+pub use updates::UpdateBatcher;

@@ -1,27 +1,62 @@
 //! The sessions this replica holds, and the log demands that wait for an upload.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_api::status::Problem;
 use berth_api::v1;
 use berth_domain::ids::{AttemptRef, ExecutorId, SessionId};
+use berth_store::Change;
 use tokio::sync::mpsc;
 
 /// The most demands that may wait in a session.
 const DEMAND_QUEUE: usize = 64;
+/// Changes that may wait for a slow session.
+const NEWS_QUEUE: usize = 1_024;
 /// Chunks of output that may wait for a slow reader.
 const LOG_QUEUE: usize = 16;
 
 /// Where an upload delivers chunks of output.
 pub type LogSink = mpsc::Sender<v1::UploadLogsRequest>;
 
+/// What a session hears of the store's changes.
+#[derive(Debug)]
+pub enum News {
+    /// Some of these changes, by their places, concern its executor. Revisions and changes are in order.
+    Changes(Arc<Vec<(u64, Change)>>, Vec<usize>),
+    /// Changes were missed: the whole set is to be read.
+    Resync,
+}
+
+/// Changes by the executors that they concern: their places among all.
+pub type Routes = BTreeMap<ExecutorId, Vec<usize>>;
+
+/// What comes to an open session from inside its replica.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Demands of logs; it ends once another session has taken the place.
+    pub demands: mpsc::Receiver<v1::session_response::LogDemand>,
+    /// Changes; it ends once it has overflown, too.
+    pub news: mpsc::Receiver<News>,
+}
+
 #[derive(Debug)]
 struct Handle {
     session: SessionId,
     demands: mpsc::Sender<v1::session_response::LogDemand>,
+    /// None once it has overflown.
+    news: Option<mpsc::Sender<News>>,
     phases: BTreeMap<AttemptRef, v1::JobPhase>,
     used: Option<v1::Resources>,
+}
+
+impl Handle {
+    fn tell(&mut self, news: News) {
+        // Where nobody takes them, nothing more is put there, and the session reads its whole set.
+        if self.news.as_ref().is_some_and(|sender| sender.try_send(news).is_err()) {
+            self.news = None;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -50,16 +85,38 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a session in; one of the same executor that was here before no longer gets demands.
-    pub fn open(
-        &self,
-        executor: &ExecutorId,
-        session: &SessionId,
-    ) -> mpsc::Receiver<v1::session_response::LogDemand> {
-        let (demands, receiver) = mpsc::channel(DEMAND_QUEUE);
-        let handle = Handle { session: session.clone(), demands, phases: BTreeMap::new(), used: None };
+    /// Takes a session in; one of the same executor that was here before no longer gets anything.
+    pub fn open(&self, executor: &ExecutorId, session: &SessionId) -> Inbox {
+        let (demands, demanded) = mpsc::channel(DEMAND_QUEUE);
+        let (sender, news) = mpsc::channel(NEWS_QUEUE);
+        let (session, news_to) = (session.clone(), Some(sender));
+        let handle = Handle { session, demands, news: news_to, phases: BTreeMap::new(), used: None };
         self.state().sessions.insert(executor.clone(), handle);
-        receiver
+        Inbox { demands: demanded, news }
+    }
+
+    /// Lets a session that was too slow hear of changes again, from now on; none where it is open no more.
+    pub fn listen_again(&self, executor: &ExecutorId, session: &SessionId) -> Option<mpsc::Receiver<News>> {
+        let mut state = self.state();
+        let handle = state.sessions.get_mut(executor).filter(|handle| handle.session == *session)?;
+        let (sender, news) = mpsc::channel(NEWS_QUEUE);
+        handle.news = Some(sender);
+        Some(news)
+    }
+
+    /// Tells each session of what concerns its executor.
+    pub fn tell(&self, changes: &Arc<Vec<(u64, Change)>>, routes: Routes) {
+        let mut state = self.state();
+        for (executor, places) in routes {
+            if let Some(handle) = state.sessions.get_mut(&executor) {
+                handle.tell(News::Changes(changes.clone(), places));
+            }
+        }
+    }
+
+    /// Tells all sessions that changes were missed.
+    pub fn tell_all_to_resync(&self) {
+        self.state().sessions.values_mut().for_each(|handle| handle.tell(News::Resync));
     }
 
     /// Lets a session go, unless another one has taken its place.

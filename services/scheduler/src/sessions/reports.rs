@@ -1,7 +1,8 @@
 //! Turns an executor's reports into commits. A report is answered only once the store has it, or
 //! has shown that its attempt is not the current one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use berth_api::convert::{attempt_end_from_wire, attempt_from_wire, timestamp_ms};
 use berth_api::status::Problem;
@@ -9,8 +10,9 @@ use berth_api::v1;
 use berth_domain::ids::{ExecutorId, JobId, SessionId};
 use berth_domain::job::Job;
 use berth_domain::lifecycle::{Event, Refused, apply};
-use berth_store::{Call, Conflict, MAX_MUTATIONS, Mutation, StoreError, Verdict};
+use berth_store::{Conflict, MAX_MUTATIONS, Mutation, StoreError, Verdict};
 
+use super::updates::UpdateClient;
 use crate::context::Context;
 use crate::entropy::jitter;
 
@@ -26,6 +28,20 @@ pub enum ReportError {
     Store(StoreError),
 }
 
+/// Jobs as a session has committed them itself, until they end: what this replica's image shows may be older.
+pub type Recent = BTreeMap<JobId, Job>;
+
+/// Who reports.
+#[derive(Debug, Clone, Copy)]
+pub struct Speaker<'a> {
+    /// The executor.
+    pub executor: &'a ExecutorId,
+    /// Its session.
+    pub session: &'a SessionId,
+    /// The store's generation that the session belongs to; reports come to nothing in another one.
+    pub generation: u64,
+}
+
 struct Report {
     number: i64,
     attempt: berth_domain::ids::AttemptRef,
@@ -39,8 +55,9 @@ struct Report {
 /// the executor, which changes nothing.
 pub async fn commit_reports(
     context: &Context,
-    executor: &ExecutorId,
-    session: &SessionId,
+    updates: &UpdateClient,
+    speaker: Speaker<'_>,
+    recent: &mut Recent,
     reports: &[v1::session_request::Report],
 ) -> Result<Vec<v1::session_response::ReportAck>, ReportError> {
     let mut acks = Vec::with_capacity(reports.len());
@@ -50,23 +67,51 @@ pub async fn commit_reports(
             Ok(report) => open.push(report),
             Err(problem) => {
                 // Repeating it cannot help, so the executor must not.
-                tracing::warn!(executor_id = %executor, %problem, "malformed report");
+                tracing::warn!(executor_id = %speaker.executor, %problem, "malformed report");
                 acks.push(v1::session_response::ReportAck { number: report.number, current: false });
             }
         }
     }
-    for _ in 0..TRIES {
+    for turn in 0..TRIES {
         if open.is_empty() {
             break;
         }
         let mut left = Vec::new();
         while !open.is_empty() {
             let chunk: Vec<Report> = open.drain(..open.len().min(MAX_MUTATIONS)).collect();
-            left.extend(commit_chunk(context, executor, session, chunk, &mut acks).await?);
+            let ids: Vec<JobId> = chunk.iter().map(|report| report.attempt.job.clone()).collect();
+            // What is known here does at first; the store alone can say that a report comes to nothing.
+            let jobs = if turn == 0 {
+                known(context, recent, speaker.generation, &ids)
+            } else {
+                read_jobs(context, &ids).await?
+            };
+            let (decided, undecided) = decide(context, speaker.executor, jobs, chunk, turn > 0, &mut acks);
+            left.extend(undecided);
+            left.extend(commit(updates, speaker, recent, decided, &mut acks).await?);
         }
         open = left;
     }
     Ok(acks)
+}
+
+/// Jobs of a generation as this replica knows them without asking.
+fn known(context: &Context, recent: &Recent, generation: u64, ids: &[JobId]) -> BTreeMap<JobId, Job> {
+    context.with_image(|image| {
+        if image.position.generation != generation {
+            return BTreeMap::new();
+        }
+        let newest = |id: &JobId| {
+            let (shown, committed) = (image.job(id).map(Arc::as_ref), recent.get(id));
+            shown.into_iter().chain(committed).max_by_key(|job| job.revision).cloned()
+        };
+        ids.iter().filter_map(newest).map(|job| (job.id.clone(), job)).collect()
+    })
+}
+
+async fn read_jobs(context: &Context, ids: &[JobId]) -> Result<BTreeMap<JobId, Job>, ReportError> {
+    let stored = context.store.jobs(ids).await.map_err(ReportError::Store)?;
+    Ok(stored.into_iter().flatten().map(|job| (job.id.clone(), job)).collect())
 }
 
 fn read(context: &Context, report: &v1::session_request::Report) -> Result<Report, Problem> {
@@ -92,35 +137,40 @@ fn report_time_ms(context: &Context, report: &v1::session_request::Report) -> u6
     said.unwrap_or_else(|| context.clock.now_ms())
 }
 
-/// Commits one call; gives back what lost a race.
-async fn commit_chunk(
+/// What follows from reports.
+#[derive(Default)]
+struct Decided {
+    changed: BTreeMap<JobId, Job>,
+    /// The reports that it follows from.
+    by: Vec<Report>,
+}
+
+/// Decides what follows from reports; gives back those of which it cannot be told yet, unless the jobs are the
+/// store's own.
+fn decide(
     context: &Context,
     executor: &ExecutorId,
-    session: &SessionId,
+    mut jobs: BTreeMap<JobId, Job>,
     chunk: Vec<Report>,
+    is_final: bool,
     acks: &mut Vec<v1::session_response::ReportAck>,
-) -> Result<Vec<Report>, ReportError> {
-    let generation = context.generation();
-    let ids: Vec<JobId> = chunk.iter().map(|report| report.attempt.job.clone()).collect();
-    let stored = context.store.jobs(&ids).await.map_err(ReportError::Store)?;
-    // Two reports of one job in a call build on each other.
-    let mut jobs: BTreeMap<JobId, Job> =
-        stored.into_iter().flatten().map(|job| (job.id.clone(), job)).collect();
-    let mut changed: BTreeMap<JobId, Job> = BTreeMap::new();
-    let mut deciding = Vec::new();
+) -> (Decided, Vec<Report>) {
+    let (mut decided, mut undecided) = (Decided::default(), Vec::new());
+    let now_ms = context.clock.now_ms();
     for report in chunk {
-        let now_ms = context.clock.now_ms();
-        let decided = match jobs.get(&report.attempt.job) {
+        let next = match jobs.get(&report.attempt.job) {
             // An executor speaks for its own jobs alone.
             Some(job) if job.executor.as_ref() == Some(executor) => apply(job, report.event.clone(), now_ms),
             Some(_) | None => Err(Refused::NotCurrent),
         };
-        match decided {
+        match next {
             Ok(next) => {
+                // Two reports of one job in a call build on each other.
                 jobs.insert(next.id.clone(), next.clone());
-                changed.insert(next.id.clone(), next);
-                deciding.push(report);
+                decided.changed.insert(next.id.clone(), next);
+                decided.by.push(report);
             }
+            Err(_) if !is_final => undecided.push(report),
             Err(Refused::Already) => ack(acks, report.number, true),
             Err(Refused::NotCurrent | Refused::Ended(_) | Refused::State(_)) => {
                 let current = jobs.get(&report.attempt.job).is_some_and(|job| settled(job, &report));
@@ -128,24 +178,47 @@ async fn commit_chunk(
             }
         }
     }
+    (decided, undecided)
+}
+
+/// Commits what was decided; gives back what lost a race.
+async fn commit(
+    updates: &UpdateClient,
+    Speaker { executor, session, generation }: Speaker<'_>,
+    recent: &mut Recent,
+    decided: Decided,
+    acks: &mut Vec<v1::session_response::ReportAck>,
+) -> Result<Vec<Report>, ReportError> {
+    let Decided { changed, by } = decided;
     if changed.is_empty() {
         return Ok(Vec::new());
     }
-    let order: Vec<JobId> = changed.keys().cloned().collect();
-    let mutations = changed.into_values().map(|job| Mutation::Update {
-        attempt: Some((job_attempt(&job, &deciding), job_epoch(&job, &deciding))),
+    let mutations = changed.values().map(|job| Mutation::Update {
+        attempt: Some((job_attempt(job, &by), job_epoch(job, &by))),
         session: Some((executor.clone(), session.clone())),
-        job: Box::new(job),
+        job: Box::new(job.clone()),
     });
-    let call = Call { leader: None, generation: Some(generation), mutations: mutations.collect() };
-    let committed = context.commit(call).await.map_err(ReportError::Store)?;
-    let verdicts: BTreeMap<JobId, Verdict> = order.into_iter().zip(committed.verdicts).collect();
+    let verdicts = updates.commit(generation, mutations.collect()).await.map_err(ReportError::Store)?;
+    let mut applied = BTreeSet::new();
+    for (job, verdict) in changed.into_values().zip(verdicts) {
+        recent.remove(&job.id);
+        match verdict {
+            Verdict::Applied(revision) => {
+                applied.insert(job.id.clone());
+                if !job.state.is_terminal() {
+                    recent.insert(job.id.clone(), Job { revision, ..job });
+                }
+            }
+            Verdict::Conflict(Conflict::Session) => return Err(ReportError::SessionOver),
+            Verdict::Conflict(_) | Verdict::Existing(_) => {}
+        }
+    }
     let mut again = Vec::new();
-    for report in deciding {
-        match verdicts.get(&report.attempt.job) {
-            Some(Verdict::Applied(_)) => ack(acks, report.number, true),
-            Some(Verdict::Conflict(Conflict::Session)) => return Err(ReportError::SessionOver),
-            Some(Verdict::Conflict(_) | Verdict::Existing(_)) | None => again.push(report),
+    for report in by {
+        if applied.contains(&report.attempt.job) {
+            ack(acks, report.number, true);
+        } else {
+            again.push(report);
         }
     }
     Ok(again)

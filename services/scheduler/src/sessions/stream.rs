@@ -14,17 +14,17 @@ use berth_domain::job::{Job, JobIndex};
 use berth_domain::lifecycle::shorten_message;
 use berth_store::{Change, Cursor, MAX_PAGE, Position, Scope, StoreError};
 use futures::{Stream as Incoming, StreamExt};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
 use super::assignments::{Assignments, At, Forgotten};
 use super::condition::{self, Noted};
 use super::leases::LeaseClient;
-use super::registry::Registered;
-use super::reports::{ReportError, commit_reports};
+use super::registry::{Inbox, News, Registered};
+use super::reports::{Recent, ReportError, Speaker, commit_reports};
+use super::updates::UpdateClient;
 use crate::context::{Context, stopping};
-use crate::feed::FeedEvent;
 
 /// How long the first message of a session may take.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
@@ -52,17 +52,28 @@ enum End {
     Stopping,
 }
 
+/// What goes to the store together with that of other sessions.
+#[derive(Debug, Clone)]
+pub struct Batched {
+    /// Renews leases.
+    pub leases: LeaseClient,
+    /// Commits reports.
+    pub updates: UpdateClient,
+}
+
 struct Session {
     context: Arc<Context>,
     executor: ExecutorId,
     session: SessionId,
-    leases: LeaseClient,
+    batched: Batched,
     out: mpsc::Sender<Result<v1::SessionResponse, Status>>,
     /// The store's generation that the executor's inventory was compared with.
     generation: u64,
     assignments: Assignments,
     /// Assignment messages that wait for room on the way down, oldest first.
     outgoing: VecDeque<v1::SessionResponse>,
+    /// What it has committed of its jobs.
+    recent: Recent,
     /// What the last whole set was read at; older changes are part of it.
     whole_at: Position,
     /// Why the executor can run no jobs, as the store has it.
@@ -75,7 +86,7 @@ struct Session {
 /// Refuses a first message without a session id that this store knows as current.
 pub async fn serve(
     context: Arc<Context>,
-    leases: LeaseClient,
+    batched: Batched,
     mut incoming: impl Incoming<Item = Result<v1::SessionRequest, Status>> + Send + Unpin + 'static,
 ) -> Result<Stream, Problem> {
     let first = match tokio::time::timeout(FIRST_MESSAGE, incoming.next()).await {
@@ -100,17 +111,18 @@ pub async fn serve(
         context,
         executor,
         session,
-        leases,
+        batched,
         out,
         generation: registered.generation,
         assignments,
         outgoing: VecDeque::new(),
+        recent: Recent::new(),
         whole_at: Position::default(),
         not_ready: known.not_ready.unwrap_or_default(),
     };
     // Open before anybody hears of it: a copy of the executor's folder is told by its being open.
-    let demands = task.context.sessions.open(&task.executor, &task.session);
-    tokio::spawn(task.run(first, incoming, demands));
+    let inbox = task.context.sessions.open(&task.executor, &task.session);
+    tokio::spawn(task.run(first, incoming, inbox));
     Ok(stream)
 }
 
@@ -133,10 +145,10 @@ impl Session {
         mut self,
         first: v1::SessionRequest,
         incoming: impl Incoming<Item = Result<v1::SessionRequest, Status>> + Send + Unpin + 'static,
-        demands: mpsc::Receiver<v1::session_response::LogDemand>,
+        inbox: Inbox,
     ) {
         tracing::info!(executor_id = %self.executor, session = %self.session, "session opened");
-        let end = self.serve(first, incoming, demands).await;
+        let end = self.serve(first, incoming, inbox).await;
         self.context.sessions.close(&self.executor, &self.session);
         let said = match end {
             End::Closed => {
@@ -156,10 +168,9 @@ impl Session {
         &mut self,
         first: v1::SessionRequest,
         mut incoming: impl Incoming<Item = Result<v1::SessionRequest, Status>> + Unpin,
-        mut demands: mpsc::Receiver<v1::session_response::LogDemand>,
+        mut inbox: Inbox,
     ) -> End {
-        // Subscribed before the set is read: no change falls between the two.
-        let mut feed = self.context.feed.subscribe();
+        // The inbox was there before the set is read: no change falls between the two.
         if let Err(end) = self.send_full_set().await {
             return end;
         }
@@ -179,13 +190,19 @@ impl Session {
                     Some(Ok(message)) => self.receive(message).await,
                     Some(Err(_)) | None => Err(End::Closed),
                 },
-                event = feed.recv() => match event {
-                    Ok(FeedEvent::Changes { changes, .. }) => self.follow(&changes).await,
-                    Ok(FeedEvent::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => self.send_full_set().await,
-                    Err(broadcast::error::RecvError::Closed) => Err(End::Closed),
+                news = inbox.news.recv() => match news {
+                    Some(News::Changes(changes, mine)) => self.follow(mine.iter().map(|place| &changes[*place])).await,
+                    Some(News::Resync) => self.send_full_set().await,
+                    None => match self.context.sessions.listen_again(&self.executor, &self.session) {
+                        Some(news) => {
+                            inbox.news = news;
+                            self.send_full_set().await
+                        }
+                        None => Err(End::Over),
+                    },
                 },
                 room = out.reserve(), if !self.outgoing.is_empty() => room.map(drop).map_err(|_| End::Closed),
-                demand = demands.recv() => match demand {
+                demand = inbox.demands.recv() => match demand {
                     Some(demand) => self.send(v1::SessionResponse { log_demands: vec![demand], ..self.stamped() }).await,
                     // A newer session of this executor has taken the place.
                     None => Err(End::Over),
@@ -294,7 +311,7 @@ impl Session {
             self.context.sessions.note_used(&self.executor, used);
         }
         let lease = self.context.config.lease;
-        match self.leases.renew(&self.executor, &self.session, lease).await {
+        match self.batched.leases.renew(&self.executor, &self.session, lease).await {
             Some(true) => {
                 let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
                 let ack = v1::session_response::Ack {
@@ -311,7 +328,9 @@ impl Session {
     }
 
     async fn report(&mut self, reports: &[v1::session_request::Report]) -> Result<(), End> {
-        match commit_reports(&self.context, &self.executor, &self.session, reports).await {
+        let speaker =
+            Speaker { executor: &self.executor, session: &self.session, generation: self.generation };
+        match commit_reports(&self.context, &self.batched.updates, speaker, &mut self.recent, reports).await {
             Ok(report_acks) => {
                 self.note_ends(reports, &report_acks);
                 self.send(v1::SessionResponse { report_acks, ..self.stamped() }).await
@@ -342,9 +361,9 @@ impl Session {
     }
 
     /// Tells the executor what changed for it.
-    async fn follow(&mut self, changes: &[(u64, Change)]) -> Result<(), End> {
+    async fn follow(&mut self, changes: impl Iterator<Item = &(u64, Change)>) -> Result<(), End> {
         let mut latest: BTreeMap<&JobId, Option<&Job>> = BTreeMap::new();
-        let newer = changes.iter().filter(|(revision, _)| *revision > self.whole_at.revision);
+        let newer = changes.filter(|(revision, _)| *revision > self.whole_at.revision);
         for (_, change) in newer {
             match change {
                 Change::Job(job) => {
@@ -388,6 +407,7 @@ impl Session {
 
     /// Forgets a job that is not the executor's any more. `true` when the executor does not know that yet.
     fn no_longer_mine(&mut self, id: &JobId) -> bool {
+        self.recent.remove(id);
         let (attempt, is_news) = match self.assignments.forget(id) {
             Forgotten::Unknown => return false,
             Forgotten::Known(attempt) => (attempt, false),
