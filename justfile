@@ -77,7 +77,7 @@ sim *args:
 model *args:
     @./run model "$@"
 
-# Measure placement policies on a production trace: just bench placement
+# Measure placement on a production trace, or lives of jobs a second: just bench placement, just bench lives
 bench *args:
     @./run bench "$@"
 

@@ -7,9 +7,8 @@ case ${1:-} in
         setup_tools redis
         export_tools
         need_compiler
-        cargo build --release --quiet -p berth --bin berth &&
-            cargo build --release --quiet -p berth-integration-tests --bin redis-limit ||
-            fail "The build failed."
+        cargo build --release --quiet -p berth --bin berth || fail "The build failed."
+        cargo build --release --quiet -p berth-integration-tests --bin redis-limit || fail "The build failed."
         ;;
     '') usage_error "What is to be measured? ./run bench placement, or ./run bench lives" ;;
     *) usage_error "There is no benchmark \"$1\"; there are: placement, lives" ;;
