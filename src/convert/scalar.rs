@@ -13,11 +13,14 @@ pub fn timestamp(ms: u64) -> Timestamp {
     Timestamp { seconds, nanos }
 }
 
+/// The last time that a protobuf timestamp may say, the end of the year 9999; what is later is taken for this.
+const LAST_MS: u64 = 253_402_300_799_999;
+
 /// Reads a timestamp as milliseconds since the Unix epoch; what lies before is 0.
 pub fn timestamp_ms(timestamp: &Timestamp) -> u64 {
     let seconds = u64::try_from(timestamp.seconds).unwrap_or(0);
     let millis = u64::try_from(timestamp.nanos / 1_000_000).unwrap_or(0);
-    seconds.saturating_mul(1_000).saturating_add(millis)
+    seconds.saturating_mul(1_000).saturating_add(millis).min(LAST_MS)
 }
 
 /// Makes a duration of milliseconds.

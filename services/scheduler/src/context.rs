@@ -111,7 +111,7 @@ impl Context {
     }
 
     /// Reads the image of a generation, unless somebody else has: whoever decides again needs it.
-    async fn catch_up_with(&self, generation: u64) {
+    pub async fn catch_up_with(&self, generation: u64) {
         let _turn = self.loading.lock().await;
         if self.generation() != generation
             && let Err(error) = crate::feed::load(self).await

@@ -147,6 +147,7 @@ impl Image {
             Change::Leader { epoch, scheduler_id } => {
                 // What is kept is for the leader to say.
                 self.kept.clear();
+                self.board.forget_reservations();
                 self.epoch = self.epoch.max(*epoch);
                 self.leader = (!scheduler_id.is_empty()).then(|| (*epoch, scheduler_id.clone()));
             }
@@ -300,7 +301,10 @@ impl Image {
     /// Decides where ready jobs go now, `limit` of them at most.
     pub fn plan(&mut self, now_ms: u64, lost_after_ms: u64, limit: usize) -> Plan {
         let plan = self.board.plan(&self.moment(now_ms, lost_after_ms, limit));
-        self.kept = plan.reserved.iter().map(|(job, executor)| (executor.clone(), job.clone())).collect();
+        if plan.is_complete {
+            self.kept.clear();
+        }
+        self.kept.extend(plan.reserved.iter().map(|(job, executor)| (executor.clone(), job.clone())));
         plan
     }
 

@@ -216,6 +216,11 @@ impl Board {
         self.kept.iter()
     }
 
+    /// Forgets what is kept for whom.
+    pub fn forget_reservations(&mut self) {
+        self.kept.clear();
+    }
+
     /// Goes on keeping for a job that waits what another board has kept for it.
     pub fn keep(&mut self, request: &Request, reservation: &Reservation) {
         let kind = self.kind(request);
@@ -232,7 +237,10 @@ impl Board {
     pub fn plan(&mut self, moment: &Moment) -> Plan {
         let (plan, kept) = self.plan_until(moment, None);
         if plan.is_complete {
-            self.kept.clear();
+            // What is placed is not carried out yet, and who is passed over was not asked.
+            let placed: BTreeSet<&JobId> = plan.placed.iter().map(|(job, _)| job).collect();
+            let is_asked = |kept: &Reservation| moment.with_unrepeatable || kept.seat.kind.may_repeat;
+            self.kept.retain(|job, kept| placed.contains(job) || !is_asked(kept));
         }
         self.kept.extend(kept.into_iter().map(|kept| (kept.seat.age.1.clone(), kept)));
         plan

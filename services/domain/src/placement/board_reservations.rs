@@ -202,7 +202,13 @@ fn one_that_never_has_room_keeps_nobody_from_being_kept_another_for_ever() {
     board.release(&holding("z", "a", 6_000, None));
     assert_eq!(kept(&mut board, 1_000), [on("larger", "a")], "less is lacking now");
     assert_eq!(kept(&mut board, AGE_LIMIT_MS), [on("larger", "a")]);
-    assert_eq!(kept(&mut board, AGE_LIMIT_MS + 1_000), [on("larger", "a"), on("large", "b")]);
+    let both = [on("larger", "a"), on("large", "b")];
+    assert_eq!(kept(&mut board, AGE_LIMIT_MS + 1_000), both);
+    // The one does not take what is kept for the other, and keeps its own when that comes nearer.
+    let plan = board.plan(&after(AGE_LIMIT_MS + 2_000));
+    assert_eq!((plan.placed, plan.reserved), (vec![], both.to_vec()));
+    put(&mut board, "a", &capacity("a", 8_100, &[]), true);
+    assert_eq!(kept(&mut board, AGE_LIMIT_MS + 3_000), both);
 }
 
 #[test]
@@ -218,4 +224,22 @@ fn who_fits_beside_takes_devices_that_the_other_does_not_need() {
     let plan = board.plan(&MOMENT);
     let devices = plan.placed.iter().flat_map(|(_, choice)| &choice.gpu_device_ids);
     assert_eq!(devices.collect::<Vec<_>>(), ["a-0"]);
+}
+
+#[test]
+fn who_was_to_be_placed_and_was_not_is_still_the_first() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 4_000, &[])]);
+    board.hold(&holding("x", "a", 1_000, None));
+    board.hold(&holding("y", "b", 2_000, None));
+    let younger = Request { namespace: Namespace::trusted("another"), ..aged(request("younger", 4_000, 0)) };
+    board.push(aged(request("large", 4_000, 0)));
+    assert_eq!(board.plan(&MOMENT).reserved, [on("large", "a")]);
+    board.push(younger);
+    board.hold(&Holding { namespace: Namespace::trusted("default"), ..holding("z", "b", 1_000, None) });
+    board.release(&holding("x", "a", 1_000, None));
+    // The share of the other namespace is smaller.
+    for _ in 0..2 {
+        let plan = board.plan(&MOMENT);
+        assert_eq!((plan.placed.len(), plan.placed[0].0.as_str()), (1, "large"));
+    }
 }

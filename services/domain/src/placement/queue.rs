@@ -203,11 +203,16 @@ impl<'a> Line<'a> {
     }
 
     /// Lets a job of the level come before all others, however hopeless; the first one that is let comes first.
-    pub fn let_ahead(&mut self, level: &'a Level, seat: &Seat) {
+    /// False where it is not there.
+    pub fn let_ahead(&mut self, level: &'a Level, seat: &Seat) -> bool {
         let group = level.get(&seat.namespace).and_then(|kinds| kinds.get(&seat.kind));
-        let Some((age, waiter)) = group.and_then(|group| group.get_key_value(&seat.age)) else { return };
-        let Some(lane) = self.lanes.iter().position(|lane| *lane.namespace == seat.namespace) else { return };
+        let lane = self.lanes.iter().position(|lane| *lane.namespace == seat.namespace);
+        let Some(((age, waiter), lane)) = group.and_then(|group| group.get_key_value(&seat.age)).zip(lane)
+        else {
+            return false;
+        };
         self.ahead.push_back(Next { lane, kind: seat.kind, age, waiter });
+        true
     }
 
     /// Where a job stands that is next.

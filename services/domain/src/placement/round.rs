@@ -146,10 +146,22 @@ impl<'a> Round<'a> {
         let with_unrepeatable = self.moment.with_unrepeatable;
         let is_wanted = move |kind: Kind| kind.may_repeat || with_unrepeatable;
         let mut aged = Line::new(level, self.aged_ms(), is_wanted, share);
-        // What is kept for whom does not depend on how shares change meanwhile.
-        let kept = self.known.kept.values().map(|reservation| &reservation.seat);
-        kept.filter(|seat| is_wanted(seat.kind)).for_each(|seat| aged.let_ahead(level, seat));
-        self.place_aged(aged, whole);
+        // What is kept for whom does not depend on how shares change meanwhile; and each finds untouched what is kept
+        // for it when its turn comes.
+        let kept = self.known.kept.values().filter(|reservation| is_wanted(reservation.seat.kind));
+        let mut kept: Vec<&Reservation> = kept.collect();
+        kept.sort_by_key(|reservation| &reservation.seat.age);
+        let mut untouched = BTreeMap::new();
+        for Reservation { executor, seat, .. } in kept {
+            let slot = self.known.slots.get(executor).copied().filter(|slot| self.fleet.is_open(*slot));
+            if aged.let_ahead(level, seat)
+                && let Some(slot) = slot
+            {
+                self.set_open(slot, false);
+                untouched.insert(&seat.age.1, slot);
+            }
+        }
+        self.place_aged(aged, untouched, whole);
         let mut line = Line::new(level, u64::MAX, is_wanted, share);
         let rest = self.place_admitted(&mut line, whole);
         self.place_in_order(&mut line, rest, whole);
@@ -169,12 +181,15 @@ impl<'a> Round<'a> {
         next.age.0.max(next.waiter.ready_time_ms) <= self.aged_ms()
     }
 
-    fn place_aged(&mut self, mut line: Line<'_>, whole: &Amounts) {
+    fn place_aged(&mut self, mut line: Line<'_>, mut untouched: BTreeMap<&JobId, Slot>, whole: &Amounts) {
         loop {
             let may_keep = self.may_keep();
             let is_given_up =
                 |kind: Kind| self.is_hopeless(kind) && (!may_keep || self.given_up.contains(&kind.shape));
             let Some(next) = line.next(is_given_up) else { return };
+            if let Some(slot) = untouched.remove(&next.age.1) {
+                self.set_open(slot, true);
+            }
             if !self.is_aged(&next) {
                 continue;
             }
@@ -323,19 +338,21 @@ impl<'a> Round<'a> {
 
     /// Executors are kept for a few at a time: the more are kept, the more stands idle.
     fn may_keep(&self) -> bool {
-        self.has_room_to_keep() && self.too_far < MOST_TOO_FAR
+        let (in_time, with_stuck) = self.most_kept();
+        self.kept_in_time() < in_time && self.kept.len() < with_stuck && self.too_far < MOST_TOO_FAR
     }
 
+    /// Whoever had one kept may go on to, even if one before it is stuck no more.
     fn may_keep_for(&self, job: &JobId) -> bool {
-        self.has_room_to_keep() && (self.too_far < MOST_TOO_FAR || self.known.kept.contains_key(job))
+        self.may_keep() || (self.known.kept.contains_key(job) && self.kept.len() < self.most_kept().1)
     }
 
-    /// One that may never have room is not to keep others from having one kept.
-    fn has_room_to_keep(&self) -> bool {
+    /// How many executors may be kept, and how many with those that may never have room: these are not to keep others
+    /// from having one kept.
+    fn most_kept(&self) -> (usize, usize) {
         let executors = self.known.executors.len();
-        let may_be = (executors / KEPT_OF).clamp(1, MOST_KEPT);
-        let with_stuck = may_be.max(MOST_KEPT.min(executors / 2));
-        self.kept_in_time() < may_be && self.kept.len() < with_stuck
+        let in_time = (executors / KEPT_OF).clamp(1, MOST_KEPT);
+        (in_time, in_time.max(MOST_KEPT.min(executors / 2)))
     }
 
     fn kept_in_time(&self) -> usize {
@@ -360,10 +377,13 @@ impl<'a> Round<'a> {
             self.given_up.insert(next.kind.shape);
             return;
         };
-        let slot = kept.slot;
+        self.set_open(kept.slot, false);
         self.kept.push((seat, kept));
-        let (room, is_open) = (self.fleet.room(slot).clone(), self.fleet.is_open(slot));
-        self.before.entry(slot).or_insert((room.clone(), is_open));
-        self.fleet.set(slot, room, false);
+    }
+
+    fn set_open(&mut self, slot: Slot, is_open: bool) {
+        let (room, was_open) = (self.fleet.room(slot).clone(), self.fleet.is_open(slot));
+        self.before.entry(slot).or_insert((room.clone(), was_open));
+        self.fleet.set(slot, room, is_open);
     }
 }

@@ -84,7 +84,7 @@ pub async fn commit_reports(
             let jobs = if turn == 0 {
                 known(context, recent, speaker.generation, &ids)
             } else {
-                read_jobs(context, &ids).await?
+                read_jobs(context, speaker.generation, &ids).await?
             };
             let (decided, undecided) = decide(context, speaker.executor, jobs, chunk, turn > 0, &mut acks);
             left.extend(undecided);
@@ -109,8 +109,17 @@ fn known(context: &Context, recent: &Recent, generation: u64, ids: &[JobId]) -> 
     })
 }
 
-async fn read_jobs(context: &Context, ids: &[JobId]) -> Result<BTreeMap<JobId, Job>, ReportError> {
+/// Jobs of a generation as the store has them.
+async fn read_jobs(
+    context: &Context,
+    generation: u64,
+    ids: &[JobId],
+) -> Result<BTreeMap<JobId, Job>, ReportError> {
     let stored = context.store.jobs(ids).await.map_err(ReportError::Store)?;
+    let meta = context.store.meta().await.map_err(ReportError::Store)?;
+    if meta.position.generation != generation {
+        return Err(ReportError::SessionOver);
+    }
     Ok(stored.into_iter().flatten().map(|job| (job.id.clone(), job)).collect())
 }
 

@@ -102,6 +102,8 @@ pub async fn serve(
         // Registered elsewhere, a moment ago.
         None => {
             let meta = context.store.meta().await.map_err(|e| context.problem(&e))?;
+            // What it reports is dated by the clock of that generation.
+            context.catch_up_with(meta.position.generation).await;
             Registered { generation: meta.position.generation, ..Registered::default() }
         }
     };
@@ -456,6 +458,8 @@ impl Session {
         self.whole_at = meta.position;
         let jobs = self.assigned().await.map_err(End::Store)?;
         self.assignments.whole(&jobs);
+        let held: BTreeSet<&JobId> = jobs.iter().map(|job| &job.id).collect();
+        self.recent.retain(|id, _| held.contains(id));
         let name = |job: &Job| v1::session_response::Start {
             r#ref: Some(attempt_to_wire(&job.last_attempt())),
             ..v1::session_response::Start::default()
