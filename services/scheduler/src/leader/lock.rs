@@ -36,15 +36,19 @@ pub async fn compete(context: Arc<Context>, stop: CancellationToken) {
         ttl: context.config.lock_ttl,
     };
     let ttl_ms = u64::try_from(request.ttl.as_millis()).unwrap_or(u64::MAX);
-    let mut feed = context.feed.subscribe();
     while !stop.is_cancelled() {
+        // Before it asks: a release after the answer is heard of.
+        let mut feed = context.feed.subscribe();
         let sent = Instant::now();
         match context.store.acquire_lock(&request).await {
             Ok(Some(lock)) => {
                 context.note_answer();
                 // The pauses that come with it are by the store's clock as it is now.
                 context.clock.observe(lock.expiry_ms.saturating_sub(ttl_ms));
+                // A leader does not listen for a release, and what nobody takes would be kept in memory for it.
+                drop(feed);
                 serve_term(&context, &request, lock, sent, &stop).await;
+                feed = context.feed.subscribe();
             }
             Ok(None) => context.note_answer(),
             Err(error) => tracing::warn!(%error, "leader lock could not be asked for"),
