@@ -73,7 +73,15 @@ fn main() -> ExitCode {
 }
 
 fn redis(options: &Options) -> Redis {
-    Redis::start_with(&["--appendfsync", &options.fsync, "--hash-max-listpack-value", "1024"])
+    Redis::start_with(&[
+        "--appendfsync",
+        &options.fsync,
+        "--hash-max-listpack-value",
+        "1024",
+        // As docs/redis-keys.md advises.
+        "--auto-aof-rewrite-min-size",
+        "512mb",
+    ])
 }
 
 fn limit(options: &Options) -> f64 {

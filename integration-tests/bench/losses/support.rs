@@ -225,7 +225,7 @@ async fn follow(store: &RedisStore, mut at: Position, is_over: &AtomicBool, kept
                 }
                 for (revision, change) in entries {
                     if let Change::Job(job) = change {
-                        seen.jobs.push((Position { revision, ..position }, *job));
+                        seen.jobs.push((Position { revision, ..position }, Arc::unwrap_or_clone(job)));
                     }
                 }
                 at = position;

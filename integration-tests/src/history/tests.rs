@@ -1,6 +1,7 @@
 //! A good history has nothing to be said against it; each promise broken in it is found.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use berth_domain::constraint::Constraint;
 use berth_domain::executor::{Drain, Executor, ExecutorState};
@@ -67,7 +68,7 @@ fn logged(changes: Vec<Change>) -> Vec<Logged> {
     let entry = |(index, mut change)| {
         let revision = index as u64 + 1;
         if let Change::Job(job) = &mut change {
-            job.revision = revision;
+            Arc::make_mut(job).revision = revision;
         }
         Logged { generation: 1, revision, at_ms: 0, change }
     };
@@ -75,7 +76,7 @@ fn logged(changes: Vec<Change>) -> Vec<Logged> {
 }
 
 fn job(job: &Job) -> Change {
-    Change::Job(Box::new(job.clone()))
+    Change::Job(Arc::new(job.clone()))
 }
 
 fn executor_is(executor: Executor) -> Change {
@@ -167,7 +168,7 @@ impl History {
     fn with(mut self, mut change: Change) -> Self {
         let revision = self.log.len() as u64 + 1;
         if let Change::Job(job) = &mut change {
-            job.revision = revision;
+            Arc::make_mut(job).revision = revision;
         }
         self.log.push(Logged { generation: 2, revision, at_ms: 7, change });
         self

@@ -337,8 +337,8 @@ pub const MUTANTS: &[Mutant] = &[
         about: "a watch leaves one change of many out",
         edits: &[edit(
             WATCH,
-            "self.send_jobs(vec![*job]).await?",
-            "if revision % 9 != 0 { self.send_jobs(vec![*job]).await? }",
+            "self.send_jobs(vec![Arc::unwrap_or_clone(job)]).await?",
+            "if revision % 9 != 0 { self.send_jobs(vec![Arc::unwrap_or_clone(job)]).await? }",
         )],
     },
     Mutant {

@@ -1,6 +1,7 @@
-//! Identifiers as types, so that one kind can never be passed for another.
+//! Identifiers as types, so that one kind can never be passed for another. A copy of one shares its text.
 
 use std::fmt;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -18,11 +19,11 @@ pub struct InvalidId {
 /// The longest identifier accepted, in bytes.
 pub const MAX_ID_BYTES: usize = 63;
 
-fn parse(kind: &'static str, text: &str) -> Result<String, InvalidId> {
+fn parse(kind: &'static str, text: &str) -> Result<Arc<str>, InvalidId> {
     let starts_well = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     let all_known = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     if starts_well && all_known && text.len() <= MAX_ID_BYTES {
-        Ok(text.to_owned())
+        Ok(text.into())
     } else {
         let shown = text.chars().take(80).collect();
         Err(InvalidId { kind, text: shown, max: MAX_ID_BYTES })
@@ -33,7 +34,7 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks a text that came from outside.
@@ -45,7 +46,7 @@ macro_rules! id {
             }
 
             /// Takes a text that this program made or stored itself.
-            pub fn trusted(text: impl Into<String>) -> Self {
+            pub fn trusted(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 

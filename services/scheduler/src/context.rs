@@ -17,6 +17,7 @@ use crate::entropy::{Entropy, JobIds};
 use crate::feed::FeedEvent;
 use crate::image::Image;
 use crate::sessions::Sessions;
+use crate::specs::Specs;
 
 /// How long the list of executors may be reused for showing who is out of touch.
 const EXECUTORS_FRESH: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ pub struct Context {
     pub trials: tokio::sync::Mutex<()>,
     /// The sessions this replica holds.
     pub sessions: Sessions,
+    /// Specs that need not be read.
+    pub specs: Specs,
     /// Cancelled when the replica stops: whatever never ends by itself ends then.
     pub stop: CancellationToken,
     /// Held by whoever reads the image of a new generation.
@@ -76,6 +79,7 @@ impl Context {
             applied: watch::channel(berth_store::Position::default()).0,
             trials: tokio::sync::Mutex::default(),
             sessions: Sessions::default(),
+            specs: Specs::default(),
             stop,
             loading: tokio::sync::Mutex::default(),
             store_answered: Mutex::new(Instant::now()),

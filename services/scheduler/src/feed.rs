@@ -146,9 +146,7 @@ async fn snapshot(context: &Context) -> Result<Image, StoreError> {
         let mut after: Option<Cursor> = None;
         loop {
             let page = store.page(&scope, after.as_ref(), MAX_PAGE).await?;
-            for job in &page.jobs {
-                image.put_job(job);
-            }
+            page.jobs.into_iter().for_each(|job| image.put_job(job));
             after = page.next;
             if after.is_none() {
                 break;

@@ -140,7 +140,7 @@ impl Image {
                 if job.state == JobState::Pending && job.attempt == 0 && !self.jobs.contains_key(&job.id) {
                     self.board.count_arrivals(&job.demand, 1);
                 }
-                self.put_job(job);
+                self.put_job(Arc::clone(job));
             }
             Change::JobDeleted(id) => self.remove_job(id),
             Change::Executor(executor) => self.put_executor(executor),
@@ -171,16 +171,17 @@ impl Image {
     }
 
     /// Takes a job's record over, unless a newer one is known.
-    pub fn put_job(&mut self, job: &Job) {
+    pub fn put_job(&mut self, job: impl Into<Arc<Job>>) {
+        let job = job.into();
         if self.jobs.get(&job.id).is_some_and(|known| known.revision >= job.revision) {
             return;
         }
         self.remove_job(&job.id);
         match job.index() {
             JobIndex::Pending => {
-                self.pending.insert(queue_key(job));
-                self.board.push(request(job));
-                if let Some(limit) = queue_limit_ms(job) {
+                self.pending.insert(queue_key(&job));
+                self.board.push(request(&job));
+                if let Some(limit) = queue_limit_ms(&job) {
                     self.timeouts.insert((job.ready_time_ms.saturating_add(limit), job.id.clone()));
                 }
             }
@@ -188,7 +189,7 @@ impl Image {
                 self.delayed.insert((due, job.id.clone()));
             }
             JobIndex::Assigned(executor) => {
-                self.board.hold(&holding(job, &executor));
+                self.board.hold(&holding(&job, &executor));
                 if job.state == JobState::Running {
                     self.board.note_image(&executor, job.image_hash);
                 }
@@ -197,7 +198,7 @@ impl Image {
             // An ended job needs nobody's attention.
             JobIndex::Finished(_) => return,
         }
-        self.jobs.insert(job.id.clone(), Arc::new(job.clone()));
+        self.jobs.insert(job.id.clone(), job);
     }
 
     fn remove_job(&mut self, id: &JobId) {
@@ -373,7 +374,7 @@ mod tests {
     fn the_queue_is_ordered_by_priority_then_submission() {
         let mut image = Image::default();
         for (revision, (id, priority)) in [("b", 50), ("a", 50), ("urgent", 90)].into_iter().enumerate() {
-            image.put_job(&job(id, priority, revision as u64 + 1));
+            image.put_job(job(id, priority, revision as u64 + 1));
         }
         let position = |id: &str, priority| image.queue_position(&job(id, priority, 0));
         assert_eq!([position("urgent", 90), position("a", 50), position("b", 50)], [0, 1, 2]);
@@ -389,15 +390,14 @@ mod tests {
             revision: 3,
             ..pending.clone()
         };
-        image.put_job(&pending);
-        image.put_job(&running);
-        image.put_job(&running);
-        image.put_job(&pending);
+        for entry in [&pending, &running, &running, &pending] {
+            image.put_job(entry.clone());
+        }
         assert_eq!(image.oldest_ready_ms(), None);
         assert_eq!(image.assigned_to(&ExecutorId::trusted("e")).count(), 1);
         let reserved = |image: &Image| image.board.reserved(&ExecutorId::trusted("e")).map(|r| r.cpu_millis);
         assert_eq!(reserved(&image), Some(100));
-        image.put_job(&Job { state: JobState::Succeeded, revision: 4, ..running });
+        image.put_job(Job { state: JobState::Succeeded, revision: 4, ..running });
         assert_eq!(reserved(&image), Some(0));
     }
 
@@ -421,7 +421,7 @@ mod tests {
         let image = |held: &[Job]| {
             let mut image = Image::default();
             ["a", "b"].iter().zip(1..).for_each(|(name, at)| image.put_executor(&executor(name, at)));
-            held.iter().chain([&large]).for_each(|job| image.put_job(job));
+            held.iter().chain([&large]).for_each(|job| image.put_job((*job).clone()));
             image
         };
         let kept_on = |image: &mut Image| image.plan(400_000, 0, 1).reserved[0].1.to_string();

@@ -16,6 +16,7 @@ mod logs;
 mod operators;
 mod ranked;
 mod sessions;
+mod specs;
 
 pub use app::{Connect, Deps, Replica, TcpConnect};
 pub use config::{InvalidConfig, SchedulerConfig};

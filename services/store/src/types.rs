@@ -1,6 +1,7 @@
 //! What goes in and out of a store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::executor::Executor;
@@ -72,9 +73,9 @@ pub enum Mutation {
     /// Stores a new job; expects that the id is free and the key unused.
     Submit {
         /// The record, in state PENDING.
-        job: Box<Job>,
+        job: Arc<Job>,
         /// Its spec, written once.
-        spec: Box<JobSpec>,
+        spec: Arc<JobSpec>,
         /// The submit's idempotency key, if it has one.
         idempotency: Option<IdempotencyKey>,
     },
@@ -83,7 +84,7 @@ pub enum Mutation {
     /// when it becomes assigned, given back when it no longer is.
     Update {
         /// The next record; its `revision` is the one it was decided from.
-        job: Box<Job>,
+        job: Arc<Job>,
         /// Expects the executor's session to be this one.
         session: Option<(ExecutorId, SessionId)>,
         /// Expects the stored record to have this as its current attempt (number, epoch).
@@ -308,7 +309,7 @@ pub struct Page {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A job's new record.
-    Job(Box<Job>),
+    Job(Arc<Job>),
     /// A job was removed at this revision.
     JobDeleted(JobId),
     /// An executor's new record; `reserved` and `lease_expiry_ms` are not part of it.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
+use std::sync::Arc;
 
 use berth_domain::constraint::Constraint;
 use berth_domain::executor::{Drain, Executor, ExecutorState};
@@ -122,7 +123,7 @@ fn held(line: ReservedLine) -> Reserved {
 fn change(line: ChangeLine) -> Result<Logged, String> {
     let ChangeLine { generation, revision, at_ms, lost: _, job, deleted, executor, leader } = line;
     let change = match (job, deleted, executor, leader) {
-        (Some(line), None, None, None) => Change::Job(Box::new(job_of(line, revision)?)),
+        (Some(line), None, None, None) => Change::Job(Arc::new(job_of(line, revision)?)),
         (None, Some(id), None, None) => Change::JobDeleted(JobId::trusted(id)),
         (None, None, Some(line), None) => Change::Executor(Box::new(executor_of(line, revision))),
         (None, None, None, Some(leader)) => {

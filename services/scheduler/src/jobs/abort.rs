@@ -1,5 +1,6 @@
 //! Aborts: a pending job ends at once; for another the wish is stored, and its executor stops it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_api::convert::{duration_ms, job_id};
@@ -70,7 +71,7 @@ async fn request_abort(
                 return Err(Problem::Internal("an abort was refused".to_owned()));
             }
         };
-        let mutation = Mutation::Update { job: Box::new(next.clone()), session: None, attempt: None };
+        let mutation = Mutation::Update { job: Arc::new(next.clone()), session: None, attempt: None };
         match context
             .commit(Call { leader: None, generation: Some(generation), mutations: vec![mutation] })
             .await

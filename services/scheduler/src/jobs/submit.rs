@@ -1,6 +1,7 @@
 //! Submits: checked whole, then stored; a repeat with the same key finds the first.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_api::convert::spec_from_wire;
@@ -27,8 +28,8 @@ const TRIES: u32 = 3;
 
 /// A submit that passed every check.
 struct Checked {
-    job: Job,
-    spec: JobSpec,
+    job: Arc<Job>,
+    spec: Arc<JobSpec>,
     key: Option<IdempotencyKey>,
 }
 
@@ -39,8 +40,8 @@ struct Checked {
 pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<v1::Job, Problem> {
     let mut checked = check(context, &request, request.request_id.clone()).map_err(Problem::Invalid)?;
     if request.validate_only {
-        let specs = [(checked.job.id.clone(), checked.spec)].into();
-        let shown = super::show::show_with(context, &[checked.job], &specs).await?;
+        let specs = [(checked.job.id.clone(), Arc::unwrap_or_clone(checked.spec))].into();
+        let shown = super::show::show_with(context, &[Arc::unwrap_or_clone(checked.job)], &specs).await?;
         return shown.into_iter().next().ok_or_else(not_shown);
     }
     let verdict =
@@ -48,7 +49,7 @@ pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<
     let job = settled(context, &checked, verdict.first()).await?;
     // Shown with the spec at hand, which equals the stored one: what was stored is acknowledged
     // even where the store cannot be read right after.
-    let specs = [(job.id.clone(), checked.spec)].into();
+    let specs = [(job.id.clone(), Arc::unwrap_or_clone(checked.spec))].into();
     let shown = super::show::show_with(context, &[job], &specs).await?;
     shown.into_iter().next().ok_or_else(not_shown)
 }
@@ -94,7 +95,9 @@ pub async fn batch(
 /// Refuses a malformed spec.
 pub fn candidate(context: &Context, spec: Option<v1::JobSpec>) -> Result<Job, Problem> {
     let request = v1::SubmitJobRequest { spec, ..v1::SubmitJobRequest::default() };
-    check(context, &request, String::new()).map(|checked| checked.job).map_err(Problem::Invalid)
+    check(context, &request, String::new())
+        .map(|checked| Arc::unwrap_or_clone(checked.job))
+        .map_err(Problem::Invalid)
 }
 
 fn is_key(key: &str) -> bool {
@@ -170,7 +173,7 @@ fn check(context: &Context, request: &v1::SubmitJobRequest, key: String) -> Resu
     let job = Job::new(id, request.display_name.clone(), &spec, now_ms);
     let request_hash = job.spec_hash.clone();
     let key = key.map(|key| IdempotencyKey { key, request_hash, ttl: KEY_TTL });
-    Ok(Checked { job, spec, key })
+    Ok(Checked { job: Arc::new(job), spec: Arc::new(spec), key })
 }
 
 /// Dates jobs by the time of a generation: that of a later one may be far behind, and who was submitted by
@@ -178,14 +181,17 @@ fn check(context: &Context, request: &v1::SubmitJobRequest, key: String) -> Resu
 fn date(context: &Context, items: &mut [Checked]) -> u64 {
     let generation = context.generation();
     let now_ms = context.clock.now_ms();
-    items.iter_mut().for_each(|item| (item.job.create_time_ms, item.job.ready_time_ms) = (now_ms, now_ms));
+    for item in items {
+        let job = Arc::make_mut(&mut item.job);
+        (job.create_time_ms, job.ready_time_ms) = (now_ms, now_ms);
+    }
     generation
 }
 
 async fn commit(context: &Context, items: &mut [Checked]) -> Result<Vec<Verdict>, StoreError> {
     let mutation = |item: &Checked| Mutation::Submit {
-        job: Box::new(item.job.clone()),
-        spec: Box::new(item.spec.clone()),
+        job: Arc::clone(&item.job),
+        spec: Arc::clone(&item.spec),
         idempotency: item.key.clone(),
     };
     let mut tries = 0;
@@ -194,7 +200,10 @@ async fn commit(context: &Context, items: &mut [Checked]) -> Result<Vec<Verdict>
         tries += 1;
         let mutations = items.iter().map(mutation).collect();
         match context.commit(Call { leader: None, generation: Some(generation), mutations }).await {
-            Ok(committed) => return Ok(committed.verdicts),
+            Ok(committed) => {
+                keep_specs(context, items, &committed.verdicts);
+                return Ok(committed.verdicts);
+            }
             // The id is the same in each try, so trying again finds what was stored.
             Err(error) if error.outcome_unknown() && tries < TRIES => {
                 tracing::warn!(%error, tries, "submit outcome unknown; asking again");
@@ -205,9 +214,18 @@ async fn commit(context: &Context, items: &mut [Checked]) -> Result<Vec<Verdict>
     }
 }
 
+/// Keeps the specs of what was stored, for the executors that will start it.
+fn keep_specs(context: &Context, items: &[Checked], verdicts: &[Verdict]) {
+    for (item, verdict) in items.iter().zip(verdicts) {
+        if let Verdict::Applied(_) = verdict {
+            context.specs.keep(&item.job, &item.spec);
+        }
+    }
+}
+
 async fn settled(context: &Context, item: &Checked, verdict: Option<&Verdict>) -> Result<Job, Problem> {
     match verdict {
-        Some(Verdict::Applied(revision)) => Ok(Job { revision: *revision, ..item.job.clone() }),
+        Some(Verdict::Applied(revision)) => Ok(Job { revision: *revision, ..Job::clone(&item.job) }),
         Some(Verdict::Existing(id)) => {
             super::show::load(context, id).await.map_err(|problem| match problem {
                 Problem::NotFound { .. } => Problem::Precondition {

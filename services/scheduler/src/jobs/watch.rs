@@ -199,7 +199,7 @@ impl Watch {
             match change {
                 // What the present state showed already is not shown again, least of all older.
                 Change::Job(job) if self.ahead.get(&job.id).is_some_and(|seen| *seen >= job.revision) => {}
-                Change::Job(job) => self.send_jobs(vec![*job]).await?,
+                Change::Job(job) => self.send_jobs(vec![Arc::unwrap_or_clone(job)]).await?,
                 Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => {}
             }
             self.ahead.retain(|_, seen| *seen > revision);

@@ -2,6 +2,7 @@
 //! queue timeouts. No clock, no store.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use berth_domain::executor::{Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId};
@@ -67,7 +68,7 @@ pub fn decide(image: &mut Image, circumstances: &Circumstances<'_>) -> Vec<Mutat
 }
 
 fn update(job: Job) -> Mutation {
-    Mutation::Update { job: Box::new(job), session: None, attempt: None }
+    Mutation::Update { job: Arc::new(job), session: None, attempt: None }
 }
 
 fn become_due(image: &Image, circumstances: &Circumstances<'_>, mutations: &mut Vec<Mutation>) {
@@ -97,7 +98,7 @@ fn place(
             gpu_device_ids: choice.gpu_device_ids,
         };
         if let Ok(next) = apply(job, event, circumstances.now_ms) {
-            mutations.push(Mutation::Update { job: Box::new(next), session, attempt: None });
+            mutations.push(Mutation::Update { job: Arc::new(next), session, attempt: None });
         }
         placed.insert(id);
     }
@@ -202,7 +203,7 @@ fn change_all(
     let changed = image.assigned_to(executor).filter_map(|job| {
         let attempt = Some((job.attempt, job.attempt_epoch));
         let next = apply(job, event(), now_ms).ok()?;
-        Some(Mutation::Update { job: Box::new(next), session: None, attempt })
+        Some(Mutation::Update { job: Arc::new(next), session: None, attempt })
     });
     changed.take(MAX_MUTATIONS).collect()
 }

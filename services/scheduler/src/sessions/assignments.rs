@@ -2,6 +2,7 @@
 //! the same. It knows nothing of the store and of the stream.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use berth_domain::digest::assigned_digest;
 use berth_domain::ids::{AttemptRef, JobId};
@@ -34,7 +35,7 @@ pub(super) struct Assignments {
     /// What the executor is to run, and what it was told to stop.
     told: BTreeMap<JobId, (AttemptRef, Stopping)>,
     /// Of that, what still has to be sent with its spec.
-    unsent: BTreeMap<JobId, Job>,
+    unsent: BTreeMap<JobId, Arc<Job>>,
     /// Attempts whose specs the executor had when it registered.
     in_hand: BTreeSet<AttemptRef>,
     /// Attempts whose end the executor has reported here, so that it need not be told.
@@ -52,14 +53,14 @@ impl Assignments {
     }
 
     /// Takes the whole set.
-    pub fn whole(&mut self, jobs: &[Job]) {
+    pub fn whole(&mut self, jobs: &[Arc<Job>]) {
         let mut told = BTreeMap::new();
         for job in jobs {
             let Some(attempt) = job.current_attempt() else { continue };
             let known = self.told.get(&job.id).is_some_and(|(known, _)| *known == attempt);
             let waits = self.unsent.contains_key(&job.id);
             if waits || (!known && !self.in_hand.remove(&attempt)) {
-                self.unsent.insert(job.id.clone(), job.clone());
+                self.unsent.insert(job.id.clone(), Arc::clone(job));
             }
             told.insert(job.id.clone(), (attempt, Stopping::of(job)));
         }
@@ -71,12 +72,12 @@ impl Assignments {
 
     /// Takes what is new about a job of the executor; says whether a stop has to be sent. A start waits
     /// to be sent with its spec.
-    pub fn news(&mut self, job: &Job, attempt: AttemptRef) -> bool {
+    pub fn news(&mut self, job: &Arc<Job>, attempt: AttemptRef) -> bool {
         let stopping = Stopping::of(job);
         let before = self.told.insert(job.id.clone(), (attempt.clone(), stopping));
         let same = before.as_ref().is_some_and(|(known, _)| *known == attempt);
         if !same || self.unsent.contains_key(&job.id) {
-            self.unsent.insert(job.id.clone(), job.clone());
+            self.unsent.insert(job.id.clone(), Arc::clone(job));
             return false;
         }
         before.is_some_and(|(_, was)| was != stopping) && job.is_to_stop()
@@ -99,7 +100,7 @@ impl Assignments {
     }
 
     /// Picks jobs whose starts are to be sent next.
-    pub fn next_starts(&mut self, most: usize) -> Vec<Job> {
+    pub fn next_starts(&mut self, most: usize) -> Vec<Arc<Job>> {
         let mut jobs = Vec::new();
         while jobs.len() < most
             && let Some((_, job)) = self.unsent.pop_first()
@@ -154,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    fn job(id: &str) -> Job {
+    fn job(id: &str) -> Arc<Job> {
         let spec = JobSpec {
             image: "image".into(),
             command: vec![],
@@ -172,19 +173,21 @@ mod tests {
         };
         let job = Job::new(JobId::trusted(id), String::new(), &spec, 1);
         let executor = ExecutorId::trusted("e");
-        apply(&job, Event::Assign { executor, epoch: 1, gpu_device_ids: vec![] }, 2).expect("it is pending")
+        let event = Event::Assign { executor, epoch: 1, gpu_device_ids: vec![] };
+        Arc::new(apply(&job, event, 2).expect("it is pending"))
     }
 
-    fn aborting(job: &Job) -> Job {
-        apply(job, Event::AbortRequested { grace_ms: None, reason: String::new() }, 3).expect("it runs")
+    fn aborting(job: &Job) -> Arc<Job> {
+        let event = Event::AbortRequested { grace_ms: None, reason: String::new() };
+        Arc::new(apply(job, event, 3).expect("it runs"))
     }
 
-    fn ids(jobs: &[Job]) -> Vec<&str> {
+    fn ids(jobs: &[Arc<Job>]) -> Vec<&str> {
         jobs.iter().map(|job| job.id.as_str()).collect()
     }
 
-    fn digest(jobs: &[Job]) -> u64 {
-        let attempts: Vec<_> = jobs.iter().map(Job::last_attempt).collect();
+    fn digest(jobs: &[Arc<Job>]) -> u64 {
+        let attempts: Vec<_> = jobs.iter().map(|job| job.last_attempt()).collect();
         assigned_digest(attempts.iter())
     }
 

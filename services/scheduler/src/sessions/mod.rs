@@ -8,6 +8,7 @@ mod recovery;
 mod register;
 mod registry;
 mod reports;
+mod starts;
 mod stream;
 mod updates;
 

@@ -3,6 +3,7 @@
 //! the store does not know was ended by one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use berth_api::convert::{attempt_end_from_wire, attempt_from_wire, timestamp_ms};
 use berth_api::status::Problem;
@@ -119,7 +120,7 @@ async fn commit(
     for chunk in jobs.chunks(MAX_MUTATIONS) {
         let session = executor.session.clone().map(|session| (executor.id.clone(), session));
         let update = |job: &Job| Mutation::Update {
-            job: Box::new(job.clone()),
+            job: Arc::new(job.clone()),
             session: session.clone(),
             attempt: None,
         };

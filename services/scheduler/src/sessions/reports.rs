@@ -29,7 +29,7 @@ pub enum ReportError {
 }
 
 /// Jobs as a session has committed them itself, until they end: what this replica's image shows may be older.
-pub type Recent = BTreeMap<JobId, Job>;
+pub type Recent = BTreeMap<JobId, Arc<Job>>;
 
 /// Who reports.
 #[derive(Debug, Clone, Copy)]
@@ -96,13 +96,13 @@ pub async fn commit_reports(
 }
 
 /// Jobs of a generation as this replica knows them without asking.
-fn known(context: &Context, recent: &Recent, generation: u64, ids: &[JobId]) -> BTreeMap<JobId, Job> {
+fn known(context: &Context, recent: &Recent, generation: u64, ids: &[JobId]) -> BTreeMap<JobId, Arc<Job>> {
     context.with_image(|image| {
         if image.position.generation != generation {
             return BTreeMap::new();
         }
         let newest = |id: &JobId| {
-            let (shown, committed) = (image.job(id).map(Arc::as_ref), recent.get(id));
+            let (shown, committed) = (image.job(id), recent.get(id));
             shown.into_iter().chain(committed).max_by_key(|job| job.revision).cloned()
         };
         ids.iter().filter_map(newest).map(|job| (job.id.clone(), job)).collect()
@@ -114,13 +114,13 @@ async fn read_jobs(
     context: &Context,
     generation: u64,
     ids: &[JobId],
-) -> Result<BTreeMap<JobId, Job>, ReportError> {
+) -> Result<BTreeMap<JobId, Arc<Job>>, ReportError> {
     let stored = context.store.jobs(ids).await.map_err(ReportError::Store)?;
     let meta = context.store.meta().await.map_err(ReportError::Store)?;
     if meta.position.generation != generation {
         return Err(ReportError::SessionOver);
     }
-    Ok(stored.into_iter().flatten().map(|job| (job.id.clone(), job)).collect())
+    Ok(stored.into_iter().flatten().map(|job| (job.id.clone(), Arc::new(job))).collect())
 }
 
 fn read(context: &Context, report: &v1::session_request::Report) -> Result<Report, Problem> {
@@ -149,7 +149,7 @@ fn report_time_ms(context: &Context, report: &v1::session_request::Report) -> u6
 /// What follows from reports.
 #[derive(Default)]
 struct Decided {
-    changed: BTreeMap<JobId, Job>,
+    changed: BTreeMap<JobId, Arc<Job>>,
     /// The reports that it follows from.
     by: Vec<Report>,
 }
@@ -159,7 +159,7 @@ struct Decided {
 fn decide(
     context: &Context,
     executor: &ExecutorId,
-    mut jobs: BTreeMap<JobId, Job>,
+    mut jobs: BTreeMap<JobId, Arc<Job>>,
     chunk: Vec<Report>,
     is_final: bool,
     acks: &mut Vec<v1::session_response::ReportAck>,
@@ -175,7 +175,8 @@ fn decide(
         match next {
             Ok(next) => {
                 // Two reports of one job in a call build on each other.
-                jobs.insert(next.id.clone(), next.clone());
+                let next = Arc::new(next);
+                jobs.insert(next.id.clone(), Arc::clone(&next));
                 decided.changed.insert(next.id.clone(), next);
                 decided.by.push(report);
             }
@@ -205,7 +206,7 @@ async fn commit(
     let mutations = changed.values().map(|job| Mutation::Update {
         attempt: Some((job_attempt(job, &by), job_epoch(job, &by))),
         session: Some((executor.clone(), session.clone())),
-        job: Box::new(job.clone()),
+        job: Arc::clone(job),
     });
     let verdicts = updates.commit(generation, mutations.collect()).await.map_err(ReportError::Store)?;
     let mut applied = BTreeSet::new();
@@ -215,7 +216,8 @@ async fn commit(
             Verdict::Applied(revision) => {
                 applied.insert(job.id.clone());
                 if !job.state.is_terminal() {
-                    recent.insert(job.id.clone(), Job { revision, ..job });
+                    let stored = Job { revision, ..Arc::unwrap_or_clone(job) };
+                    recent.insert(stored.id.clone(), Arc::new(stored));
                 }
             }
             Verdict::Conflict(Conflict::Session) => return Err(ReportError::SessionOver),

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_api::convert::{attempt_from_wire, attempt_to_wire, duration, signed, spec_to_wire};
+use berth_api::convert::{attempt_from_wire, attempt_to_wire, duration, signed};
 use berth_api::status::Problem;
 use berth_api::v1;
 use berth_domain::executor::Executor;
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
 use berth_domain::job::{Job, JobIndex};
 use berth_domain::lifecycle::shorten_message;
-use berth_store::{Change, Cursor, MAX_PAGE, Position, Scope, StoreError};
-use futures::{Stream as Incoming, StreamExt};
+use berth_store::{Change, Cursor, MAX_MUTATIONS, MAX_PAGE, Position, Scope, StoreError};
+use futures::{FutureExt, Stream as Incoming, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
@@ -23,6 +23,7 @@ use super::condition::{self, Noted};
 use super::leases::LeaseClient;
 use super::registry::{Inbox, News, Registered};
 use super::reports::{Recent, ReportError, Speaker, commit_reports};
+use super::starts::{self, stop};
 use super::updates::UpdateClient;
 use crate::context::{Context, stopping};
 
@@ -30,8 +31,6 @@ use crate::context::{Context, stopping};
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// Messages that may wait for a slow executor.
 const OUTBOUND: usize = 64;
-/// The most starts in one message, so that it stays well below the message limit.
-const MAX_STARTS: usize = 8;
 /// The most attempts whose specs are fetched at once.
 const MAX_SPECS: usize = 64;
 /// Assignment messages that may wait for an executor; one that takes none of so many is given up.
@@ -189,7 +188,10 @@ impl Session {
                 biased;
                 () = self.context.stop.cancelled() => Err(End::Stopping),
                 message = incoming.next() => match message {
-                    Some(Ok(message)) => self.receive(message).await,
+                    Some(Ok(message)) => {
+                        let (message, is_open) = gather(message, &mut incoming);
+                        self.receive(message).await.and(if is_open { Ok(()) } else { Err(End::Closed) })
+                    }
                     Some(Err(_)) | None => Err(End::Closed),
                 },
                 news = inbox.news.recv() => match news {
@@ -242,7 +244,13 @@ impl Session {
                 if jobs.is_empty() {
                     return Ok(());
                 }
-                self.push_starts(&jobs).await?;
+                for message in starts::messages(&self.context, &jobs).await.map_err(End::Store)? {
+                    self.push(v1::SessionResponse {
+                        starts: message.starts,
+                        stops: message.stops,
+                        ..self.stamped()
+                    })?;
+                }
             }
             while let Some(message) = self.outgoing.pop_front() {
                 match self.out.try_reserve() {
@@ -364,7 +372,7 @@ impl Session {
 
     /// Tells the executor what changed for it.
     async fn follow(&mut self, changes: impl Iterator<Item = &(u64, Change)>) -> Result<(), End> {
-        let mut latest: BTreeMap<&JobId, Option<&Job>> = BTreeMap::new();
+        let mut latest: BTreeMap<&JobId, Option<&Arc<Job>>> = BTreeMap::new();
         let newer = changes.filter(|(revision, _)| *revision > self.whole_at.revision);
         for (_, change) in newer {
             match change {
@@ -419,30 +427,6 @@ impl Session {
         is_news
     }
 
-    /// Adds the starts of jobs, with their specs, to what waits. A stop that was asked for meanwhile goes
-    /// with its start.
-    async fn push_starts(&mut self, jobs: &[Job]) -> Result<(), End> {
-        let starts = self.starts(jobs).await?;
-        for (starts, jobs) in starts.chunks(MAX_STARTS).zip(jobs.chunks(MAX_STARTS)) {
-            let stops = jobs.iter().filter_map(stop).collect();
-            self.push(v1::SessionResponse { starts: starts.to_vec(), stops, ..self.stamped() })?;
-        }
-        Ok(())
-    }
-
-    async fn starts(&self, jobs: &[Job]) -> Result<Vec<v1::session_response::Start>, End> {
-        let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
-        let specs = self.context.store.specs(&ids).await.map_err(End::Store)?;
-        let start = |(job, spec): (&Job, Option<berth_domain::spec::JobSpec>)| v1::session_response::Start {
-            r#ref: Some(attempt_to_wire(&job.last_attempt())),
-            spec: spec.as_ref().map(spec_to_wire),
-            gpu_device_ids: job.gpu_device_ids.clone(),
-            traceparent: String::new(),
-            array_index: 0,
-        };
-        Ok(jobs.iter().zip(specs).map(start).collect())
-    }
-
     /// Reads everything assigned to the executor and sends the whole set by name; what it has no spec of
     /// yet follows.
     async fn send_full_set(&mut self) -> Result<(), End> {
@@ -460,7 +444,7 @@ impl Session {
         self.assignments.whole(&jobs);
         let held: BTreeSet<&JobId> = jobs.iter().map(|job| &job.id).collect();
         self.recent.retain(|id, _| held.contains(id));
-        let name = |job: &Job| v1::session_response::Start {
+        let name = |job: &Arc<Job>| v1::session_response::Start {
             r#ref: Some(attempt_to_wire(&job.last_attempt())),
             ..v1::session_response::Start::default()
         };
@@ -469,18 +453,18 @@ impl Session {
             epoch: signed(meta.lock.epoch),
             full_set: true,
             starts: jobs.iter().map(name).collect(),
-            stops: jobs.iter().filter_map(stop).collect(),
+            stops: jobs.iter().filter_map(|job| stop(job)).collect(),
             ..v1::SessionResponse::default()
         })
     }
 
-    async fn assigned(&self) -> Result<Vec<Job>, StoreError> {
+    async fn assigned(&self) -> Result<Vec<Arc<Job>>, StoreError> {
         let scope = Scope::Assigned(self.executor.clone());
         let (mut jobs, mut seen) = (Vec::new(), BTreeSet::new());
         let mut after: Option<Cursor> = None;
         loop {
             let page = self.context.store.page(&scope, after.as_ref(), MAX_PAGE).await?;
-            jobs.extend(page.jobs.into_iter().filter(|job| seen.insert(job.id.clone())));
+            jobs.extend(page.jobs.into_iter().filter(|job| seen.insert(job.id.clone())).map(Arc::new));
             after = page.next;
             if after.is_none() {
                 return Ok(jobs);
@@ -489,18 +473,35 @@ impl Session {
     }
 }
 
+/// Adds to a message the reports of those that have come behind it, so that they are stored together: they gather while
+/// others are stored. Says whether the stream goes on.
+fn gather(
+    mut message: v1::SessionRequest,
+    incoming: &mut (impl Incoming<Item = Result<v1::SessionRequest, Status>> + Unpin),
+) -> (v1::SessionRequest, bool) {
+    while is_reports_alone(&message) && message.reports.len() < MAX_MUTATIONS {
+        match incoming.next().now_or_never() {
+            Some(Some(Ok(next))) => {
+                message.reports.extend(next.reports);
+                message.progress.extend(next.progress);
+                message.heartbeat = next.heartbeat;
+                message.planned_restart = next.planned_restart;
+            }
+            Some(Some(Err(_)) | None) => return (message, false),
+            None => break,
+        }
+    }
+    (message, true)
+}
+
+fn is_reports_alone(message: &v1::SessionRequest) -> bool {
+    !message.reports.is_empty() && message.heartbeat.is_none() && !message.planned_restart
+}
+
 fn position_to_wire(position: Position) -> v1::Position {
     v1::Position { generation: signed(position.generation), revision: signed(position.revision) }
 }
 
 fn at(position: Option<&v1::Position>) -> At {
     position.map_or((0, 0), |at| (at.generation, at.revision))
-}
-
-/// The stop that goes with a job that is aborted, or put back.
-fn stop(job: &Job) -> Option<v1::session_response::Stop> {
-    job.is_to_stop().then(|| v1::session_response::Stop {
-        r#ref: Some(attempt_to_wire(&job.last_attempt())),
-        grace_period: job.abort_grace_ms.map(duration),
-    })
 }

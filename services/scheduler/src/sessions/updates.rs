@@ -10,6 +10,8 @@ use crate::context::Context;
 
 /// Commits under way at the same time: the next is gathered while the store is busy with those.
 const UNDER_WAY: usize = 2;
+/// The most updates of an entry: what one session has to say is cut into parts, so that calls are full.
+const PART: usize = 20;
 /// Entries that may wait.
 const MOST_WAITING: usize = 1_024;
 
@@ -111,7 +113,7 @@ async fn commit(context: &Context, batch: Vec<Entry>) {
 }
 
 impl UpdateClient {
-    /// Commits updates that were decided in a generation, at most as many as a call holds.
+    /// Commits updates that were decided in a generation, each of another job: not always in one call.
     ///
     /// # Errors
     /// As the store says.
@@ -120,9 +122,21 @@ impl UpdateClient {
         generation: u64,
         mutations: Vec<Mutation>,
     ) -> Result<Vec<Verdict>, StoreError> {
-        let (reply, result) = oneshot::channel();
         let stopping = || StoreError::Unavailable { reason: "this replica stops".to_owned() };
-        self.entries.send(Entry { generation, mutations, reply }).await.map_err(|_| stopping())?;
-        result.await.map_err(|_| stopping())?
+        let (mut mutations, mut results) = (mutations.into_iter(), Vec::new());
+        loop {
+            let mutations: Vec<Mutation> = mutations.by_ref().take(PART).collect();
+            if mutations.is_empty() {
+                break;
+            }
+            let (reply, result) = oneshot::channel();
+            self.entries.send(Entry { generation, mutations, reply }).await.map_err(|_| stopping())?;
+            results.push(result);
+        }
+        let mut verdicts = Vec::new();
+        for result in results {
+            verdicts.extend(result.await.map_err(|_| stopping())??);
+        }
+        Ok(verdicts)
     }
 }

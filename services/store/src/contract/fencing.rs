@@ -1,5 +1,6 @@
 //! Who may no longer write.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Subject;
@@ -50,7 +51,7 @@ pub async fn a_stale_session_is_refused(subject: &dyn Subject) {
     let pending = apply(&store, submit(job("j"))).await;
     let started = apply(&store, update(assigned(&pending, "e1", 7))).await;
     let report = |executor: &str, session: &str| Mutation::Update {
-        job: Box::new(running(&started)),
+        job: Arc::new(running(&started)),
         session: Some((executor_id(executor), session_id(session))),
         attempt: Some((1, 7)),
     };
@@ -68,7 +69,7 @@ pub async fn a_stale_attempt_is_refused(subject: &dyn Subject) {
     let first = apply(&store, update(assigned(&pending, "e1", 7))).await;
     let back = apply(&store, update(put_back(&first))).await;
     let report =
-        |job, attempt| Mutation::Update { job: Box::new(job), session: None, attempt: Some(attempt) };
+        |job, attempt| Mutation::Update { job: Arc::new(job), session: None, attempt: Some(attempt) };
     let late = verdict(&store, report(ended(&back, NOW_MS), (1, 7))).await;
     assert_eq!(late, Verdict::Conflict(Conflict::Attempt), "a job that was put back has no attempt");
     let second = apply(&store, update(assigned(&back, "e1", 9))).await;
@@ -87,7 +88,7 @@ pub async fn a_new_attempt_on_the_same_executor_voids_the_old_one(subject: &dyn 
     let first = apply(&store, update(assigned(&pending, "e1", 7))).await;
     let second = apply(&store, update(assigned(&first, "e1", 8))).await;
     let report =
-        |attempt| Mutation::Update { job: Box::new(running(&second)), session: None, attempt: Some(attempt) };
+        |attempt| Mutation::Update { job: Arc::new(running(&second)), session: None, attempt: Some(attempt) };
     assert_eq!(verdict(&store, report((1, 7))).await, Verdict::Conflict(Conflict::Attempt));
     assert!(matches!(verdict(&store, report((2, 8))).await, Verdict::Applied(_)));
     check_agreement(&store).await;

@@ -127,7 +127,7 @@ impl History {
         };
         let is_report = self.random.one_in(2);
         Mutation::Update {
-            job: Box::new(next),
+            job: Arc::new(next),
             session: (is_report && self.random.one_in(2)).then_some((executor, session)),
             attempt: is_report.then_some(attempt),
         }

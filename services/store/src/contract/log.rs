@@ -41,9 +41,9 @@ pub async fn each_change_is_told_with_its_revision(subject: &dyn Subject) {
     logged_executor.lease_expiry_ms = 0;
     let expected = [
         Change::Executor(Box::new(logged_executor)),
-        Change::Job(Box::new(pending)),
-        Change::Job(Box::new(taken)),
-        Change::Job(Box::new(done)),
+        Change::Job(Arc::new(pending)),
+        Change::Job(Arc::new(taken)),
+        Change::Job(Arc::new(done)),
         Change::JobDeleted(job_id("j1")),
         Change::Leader { epoch: lock.epoch, scheduler_id: "s1".to_owned() },
         Change::Leader { epoch: lock.epoch, scheduler_id: String::new() },

@@ -62,17 +62,17 @@ pub(super) fn job(id: &str) -> Job {
 }
 
 pub(super) fn submit(job: Job) -> Mutation {
-    Mutation::Submit { job: Box::new(job), spec: Box::new(spec()), idempotency: None }
+    Mutation::Submit { job: Arc::new(job), spec: Arc::new(spec()), idempotency: None }
 }
 
 pub(super) fn submit_with_key(job: Job, key: &str, hash: &str) -> Mutation {
     let ttl = Duration::from_secs(3_600);
     let key = IdempotencyKey { key: key.to_owned(), request_hash: hash.to_owned(), ttl };
-    Mutation::Submit { job: Box::new(job), spec: Box::new(spec()), idempotency: Some(key) }
+    Mutation::Submit { job: Arc::new(job), spec: Arc::new(spec()), idempotency: Some(key) }
 }
 
 pub(super) fn update(job: Job) -> Mutation {
-    Mutation::Update { job: Box::new(job), session: None, attempt: None }
+    Mutation::Update { job: Arc::new(job), session: None, attempt: None }
 }
 
 pub(super) fn delete(job: &Job) -> Mutation {

@@ -1,5 +1,6 @@
 //! What becomes of each mutation of a call.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::executor::{Drain, Executor};
@@ -148,8 +149,8 @@ pub async fn a_key_outlives_its_job(subject: &dyn Subject) {
 pub async fn a_key_is_forgotten_in_the_end(subject: &dyn Subject) {
     let store = subject.open().await;
     let key = |id: &str, ttl| Mutation::Submit {
-        job: Box::new(job(id)),
-        spec: Box::new(spec()),
+        job: Arc::new(job(id)),
+        spec: Arc::new(spec()),
         idempotency: Some(IdempotencyKey { key: "key".to_owned(), request_hash: "hash".to_owned(), ttl }),
     };
     apply(&store, key("j1", Duration::from_millis(30))).await;
@@ -169,6 +170,44 @@ pub async fn a_job_id_is_taken_once(subject: &dyn Subject) {
     assert_eq!(read(&store, "j1").await, Some(stored));
     let unused = verdict(&store, submit_with_key(job("j2"), "key", "other")).await;
     assert!(matches!(unused, Verdict::Applied(_)), "a refused submit leaves its key unused: {unused:?}");
+}
+
+pub async fn a_call_is_applied_in_its_order(subject: &dyn Subject) {
+    let store = subject.open().await;
+    let first = apply(&store, submit(job("a"))).await;
+    let done = apply(&store, update(ended(&first, NOW_MS))).await;
+    let base = store.head().await.unwrap().revision;
+    let second = |revision| Job { revision, ..job("a") };
+    let mutations = vec![
+        submit(job("b")),
+        delete(&done),
+        delete(&done),
+        update(ended(&done, NOW_MS)),
+        submit(second(0)),
+        submit(second(0)),
+        submit(job("c")),
+        submit(job("b")),
+        delete(&second(base + 3)),
+        submit(second(0)),
+        update(ended(&second(base + 6), NOW_MS)),
+    ];
+    let expected = [
+        Verdict::Applied(base + 1),
+        Verdict::Applied(base + 2),
+        Verdict::Conflict(Conflict::Missing),
+        Verdict::Conflict(Conflict::Missing),
+        Verdict::Applied(base + 3),
+        Verdict::Conflict(Conflict::JobExists),
+        Verdict::Applied(base + 4),
+        Verdict::Conflict(Conflict::JobExists),
+        Verdict::Applied(base + 5),
+        Verdict::Applied(base + 6),
+        Verdict::Applied(base + 7),
+    ];
+    assert_eq!(commit(&store, mutations).await.verdicts, expected);
+    let specs = store.specs(&["a", "b", "c"].map(job_id)).await.unwrap();
+    assert_eq!(specs, [Some(spec()), Some(spec()), Some(spec())]);
+    check_agreement(&store).await;
 }
 
 pub async fn an_executor_is_written_at_its_revision_only(subject: &dyn Subject) {

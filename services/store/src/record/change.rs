@@ -4,6 +4,8 @@
 //! change (tags and lengths) is made here and called its head: `head + record` is one complete
 //! `changes` field of a `LogEntry`.
 
+use std::sync::Arc;
+
 use berth_domain::ids::JobId;
 use prost::Message;
 use prost::encoding::encode_varint;
@@ -62,7 +64,7 @@ pub(crate) fn decode_log_entry(bytes: &[u8], first_revision: u64) -> Result<Vec<
 
 fn from_record(change: pb::Change, revision: u64) -> Result<Change, StoreError> {
     match change.kind.ok_or_else(|| absent("kind of change"))? {
-        pb::change::Kind::Job(job) => Ok(Change::Job(Box::new(job_from_record(job, revision)?))),
+        pb::change::Kind::Job(job) => Ok(Change::Job(Arc::new(job_from_record(job, revision)?))),
         pb::change::Kind::JobDeleted(id) => Ok(Change::JobDeleted(JobId::trusted(id))),
         pb::change::Kind::Executor(executor) => {
             Ok(Change::Executor(Box::new(executor_from_record(executor, revision)?)))

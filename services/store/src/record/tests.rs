@@ -1,6 +1,7 @@
 //! Records survive being stored, and what cannot be read is refused.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use berth_domain::constraint::Constraint;
 use berth_domain::executor::{Drain, Executor, ExecutorState};
@@ -197,7 +198,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
         job().prop_map(|job| encode_job(&job)),
         spec().prop_map(|spec| encode_spec(&spec)),
         executor().prop_map(|executor| encode_executor(&executor)),
-        job().prop_map(|job| encode_change(&Change::Job(Box::new(job)))),
+        job().prop_map(|job| encode_change(&Change::Job(Arc::new(job)))),
     ];
     (record, vec((any::<u16>(), 0..3_u8, any::<u8>()), 0..6)).prop_map(|(mut record, edits)| {
         for (at, act, byte) in edits {
@@ -256,7 +257,7 @@ proptest! {
         job.revision = first;
         executor.revision = first + 1;
         let changes = [
-            Change::Job(Box::new(job)),
+            Change::Job(Arc::new(job)),
             Change::Executor(Box::new(executor)),
             Change::JobDeleted(JobId::trusted("gone")),
             Change::Leader { epoch, scheduler_id: "s-1".to_owned() },

@@ -135,7 +135,12 @@ pub(super) fn number(value: u64) -> Value {
 
 /// Makes an argument of a duration, in milliseconds.
 pub(super) fn millis(value: Duration) -> Value {
+    number(whole_ms(value))
+}
+
+/// A duration in milliseconds as scripts count.
+pub(super) fn whole_ms(value: Duration) -> u64 {
     // Later than any clock will show, and still exact in a script.
     const FOREVER_MS: u64 = 1 << 52;
-    number(u64::try_from(value.as_millis()).unwrap_or(FOREVER_MS).min(FOREVER_MS))
+    u64::try_from(value.as_millis()).unwrap_or(FOREVER_MS).min(FOREVER_MS)
 }

@@ -1,5 +1,6 @@
 //! One mutation: all checks first, then the writes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::executor::Executor;
@@ -97,7 +98,7 @@ impl<T: Tables> Rules<'_, T> {
         self.put_in_index(&job, revision)?;
         self.tables.put_spec(&job.id, spec)?;
         self.tables.put_job(StoredJob { job: job.clone(), submit_revision: revision, reservation: None })?;
-        Ok(Applied::Change(Change::Job(Box::new(job))))
+        Ok(Applied::Change(Change::Job(Arc::new(job))))
     }
 
     fn update(&mut self, job: &Job, expected: &Expected<'_>) -> Result<Applied, Refusal> {
@@ -126,7 +127,7 @@ impl<T: Tables> Rules<'_, T> {
         self.put_in_index(&job, stored.submit_revision)?;
         let submit_revision = stored.submit_revision;
         self.tables.put_job(StoredJob { job: job.clone(), submit_revision, reservation })?;
-        Ok(Applied::Change(Change::Job(Box::new(job))))
+        Ok(Applied::Change(Change::Job(Arc::new(job))))
     }
 
     fn delete(&mut self, job_id: &JobId, revision: u64) -> Result<Applied, Refusal> {

@@ -23,12 +23,8 @@ local first = meta.revision + 1
 local revision = meta.revision
 local changes = {}
 local counts = {}
-local argument = 7
-
-local function take()
-  argument = argument + 1
-  return ARGV[argument]
-end
+-- Where the operation of the mutation at hand stands.
+local at_hand = 8
 
 -- Numbers a mutation that passed its checks and keeps its change for the log.
 local function applied(head, record)
@@ -56,25 +52,36 @@ local function move(key, id, score)
 end
 
 -- An index is named by the words of the job's `index` field: pending, delayed:MS,
--- assigned:EXECUTOR, finished:MS. A set of assigned jobs is ordered by id, so its score is 0.
+-- assigned:EXECUTOR, finished:MS. Those of a call are few, so each is taken apart once.
+local indexes = {}
+
+local function parts(index)
+  local known = indexes[index]
+  if not known then
+    local kind, word = string.match(index, '^(%a+):?(.*)$')
+    known = { kind = kind, word = word, executor = kind == 'assigned' and word or nil }
+    known.key = known.executor and index or kind
+    indexes[index] = known
+  end
+  return known
+end
+
+-- A set of assigned jobs is ordered by id, so its score is 0.
 local function enter_index(id, index, base, submit)
-  local kind, word = string.match(index, '^(%a+):?(.*)$')
-  if kind == 'pending' then
+  local to = parts(index)
+  if to.kind == 'pending' then
     move('pending', id, text(tonumber(base) + tonumber(submit)))
-  elseif kind == 'assigned' then
-    move(index, id, '0')
   else
-    move(kind, id, word)
+    move(to.key, id, to.executor and '0' or to.word)
   end
 end
 
 local function leave_index(id, index)
-  local kind = string.match(index, '^%a+')
-  move(kind == 'assigned' and index or kind, id, false)
+  move(parts(index).key, id, false)
 end
 
 local function assigned_to(index)
-  return string.match(index, '^assigned:(.*)$')
+  return parts(index).executor
 end
 
 -- Executors read so far, with what is reserved on them now; false for one that does not exist.
@@ -150,11 +157,58 @@ local function release(id, reserved)
   end
 end
 
+-- Specs to be stored and jobs to be removed are gathered, too: the first as key and value, the second as keys, and by
+-- id. Each kind is written before another operation could miss it.
+local specs = {}
+local gone = {}
+local is_gone = {}
+
+local function write_specs()
+  if #specs > 0 then
+    redis.call('MSET', unpack(specs))
+    specs = {}
+  end
+end
+
+local function write_gone()
+  if #gone > 0 then
+    redis.call('UNLINK', unpack(gone))
+    gone, is_gone = {}, {}
+  end
+end
+
+-- Ids of the submits that stand together at hand, of which none exists; nil before anyone looked.
+local is_free = nil
+
+local function exists(id)
+  if not is_free then
+    is_free = {}
+    local ids, keys = {}, {}
+    local at = at_hand
+    while ARGV[at] == 'submit' do
+      ids[#ids + 1] = ARGV[at + 1]
+      keys[#keys + 1] = prefix .. 'job:' .. ARGV[at + 1]
+      at = at + 11
+    end
+    if redis.call('EXISTS', unpack(keys)) == 0 then
+      for _, free in ipairs(ids) do
+        is_free[free] = true
+      end
+    end
+  end
+  local free = is_free[id]
+  -- The second of that name in a call finds the first.
+  is_free[id] = nil
+  return not free and redis.call('EXISTS', prefix .. 'job:' .. id) == 1
+end
+
 local operations = {}
 
 function operations.submit()
-  local id, head, record, spec, state, index, base = take(), take(), take(), take(), take(), take(), take()
-  local idem, hash, ttl = take(), take(), take()
+  write_gone()
+  local id, head, record, spec, state, index, base, idem, hash, ttl = unpack(ARGV, at_hand + 1, at_hand + 10)
+  local is_taken = exists(id)
+  at_hand = at_hand + 11
   local idem_key = prefix .. 'idem:' .. idem
   if idem ~= '' then
     local known = redis.call('HMGET', idem_key, 'job', 'hash')
@@ -163,14 +217,15 @@ function operations.submit()
     end
   end
   local key = prefix .. 'job:' .. id
-  if redis.call('EXISTS', key) == 1 then
+  if is_taken then
     return 'J'
   end
 
   local at = applied(head, record)
   redis.call('HSET', key, 'revision', at, 'submit', at, 'state', state, 'index', index,
     'attempt', '', 'reserved', '', 'record', record)
-  redis.call('SET', prefix .. 'spec:' .. id, spec)
+  specs[#specs + 1] = prefix .. 'spec:' .. id
+  specs[#specs + 1] = spec
   move('jobs', id, at)
   enter_index(id, index, base, at)
   count(state, 1)
@@ -182,9 +237,10 @@ function operations.submit()
 end
 
 function operations.update()
-  local id, expected, head, record, state, index, base = take(), take(), take(), take(), take(), take(), take()
-  local attempt, session_of, session, expected_attempt = take(), take(), take(), take()
-  local cpu, memory, gpus = take(), take(), take()
+  write_gone()
+  local id, expected, head, record, state, index, base, attempt, session_of, session, expected_attempt, cpu, memory, gpus =
+    unpack(ARGV, at_hand + 1, at_hand + 14)
+  at_hand = at_hand + 15
   local key = prefix .. 'job:' .. id
   local job = redis.call('HMGET', key, 'revision', 'state', 'index', 'submit', 'attempt', 'reserved')
   if not job[1] then
@@ -240,10 +296,12 @@ function operations.update()
 end
 
 function operations.delete()
-  local id, expected, change = take(), take(), take()
+  write_specs()
+  local id, expected, change = unpack(ARGV, at_hand + 1, at_hand + 3)
+  at_hand = at_hand + 4
   local key = prefix .. 'job:' .. id
   local job = redis.call('HMGET', key, 'revision', 'state', 'index', 'reserved')
-  if not job[1] then
+  if not job[1] or is_gone[id] then
     return 'M'
   end
   if job[1] ~= expected then
@@ -257,14 +315,16 @@ function operations.delete()
   end
   leave_index(id, job[3])
   move('jobs', id, false)
-  redis.call('UNLINK', key, prefix .. 'spec:' .. id)
+  gone[#gone + 1] = key
+  gone[#gone + 1] = prefix .. 'spec:' .. id
+  is_gone[id] = true
   count(job[2], -1)
   return 'A' .. at
 end
 
 function operations.executor()
-  local id, expected, head, record, session, state = take(), take(), take(), take(), take(), take()
-  local cpu, memory, devices, lease = take(), take(), take(), take()
+  local id, expected, head, record, session, state, cpu, memory, devices, lease = unpack(ARGV, at_hand + 1, at_hand + 10)
+  at_hand = at_hand + 11
   local key = prefix .. 'executor:' .. id
   local stored = redis.call('HGET', key, 'revision')
   if not stored and expected ~= '0' then
@@ -296,6 +356,8 @@ end
 
 -- Writes what was gathered.
 local function flush()
+  write_specs()
+  write_gone()
   for key, of_key in pairs(moves) do
     local entering, leaving = {}, {}
     for id, score in pairs(of_key) do
@@ -328,7 +390,7 @@ end
 
 local reply = { '', '', text(now) }
 for _ = 1, tonumber(ARGV[7]) do
-  reply[#reply + 1] = operations[take()]()
+  reply[#reply + 1] = operations[ARGV[at_hand]]()
 end
 if revision >= first then
   flush()
