@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod crowd;
 pub mod dev;
 pub mod docker;
 pub mod dockerd;

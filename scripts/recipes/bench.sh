@@ -1,5 +1,5 @@
 #!/bin/sh
-# bench placement|lives [OPTION...]    measure placement on a production trace, or lives of jobs a second (docs/benchmarks.md)
+# bench placement|lives|scale [OPTION...]    measure placement, lives of jobs a second, or how Berth grows (docs/benchmarks.md)
 
 case ${1:-} in
     placement) ;;
@@ -10,8 +10,14 @@ case ${1:-} in
         cargo build --release --quiet -p berth --bin berth || fail "The build failed."
         cargo build --release --quiet -p berth-integration-tests --bin redis-limit || fail "The build failed."
         ;;
-    '') usage_error "What is to be measured? ./run bench placement, or ./run bench lives" ;;
-    *) usage_error "There is no benchmark \"$1\"; there are: placement, lives" ;;
+    scale)
+        setup_tools redis
+        export_tools
+        need_compiler
+        cargo build --release --quiet -p berth --bin berth || fail "The build failed."
+        ;;
+    '') usage_error "What is to be measured? ./run bench placement, ./run bench lives, or ./run bench scale" ;;
+    *) usage_error "There is no benchmark \"$1\"; there are: placement, lives, scale" ;;
 esac
 need_compiler
 run_program release "$@"

@@ -7,29 +7,29 @@
     reason = "a measurement ends when its ground gives way"
 )]
 
-mod executors;
+mod ledger;
 mod options;
-mod usage;
 
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_api::v1;
 use berth_api::v1::job_service_client::JobServiceClient;
 use berth_integration_tests::cluster::Scheduler;
+use berth_integration_tests::crowd::{Executor, Usage};
 use berth_integration_tests::redis::Redis;
 use berth_integration_tests::tools;
 use serde_json::json;
 use tonic::transport::{Channel, Endpoint};
 
-use executors::{Shared, with};
+use ledger::Ledger;
 use options::Options;
-use usage::Usage;
 
 /// What a job asks for.
-pub const CPU_MILLIS: i64 = 100;
+const CPU_MILLIS: i64 = 100;
 /// The same, in bytes of memory.
-pub const MEMORY: i64 = 64 << 20;
+const MEMORY: i64 = 64 << 20;
 /// Jobs at a time that an executor has room for.
 const SLOTS: i64 = 256;
 /// Sessions of a connection.
@@ -116,14 +116,21 @@ async fn lives(options: &Options) -> Measured {
     let replicas: Vec<Scheduler> = (1..=options.replicas)
         .map(|at| Scheduler::start(&name, &format!("scheduler-{at}"), &redis, folder.path(), &arguments))
         .collect();
-    let ledger = Shared::default();
+    let ledger = Ledger::default();
     let channels: Vec<Channel> = (0..options.executors.div_ceil(SESSIONS))
         .map(|at| channel(&replicas[at % replicas.len()].grpc))
         .collect();
     for at in 0..options.executors {
-        let (channel, ledger) = (channels[at / SESSIONS].clone(), ledger.clone());
+        let channel = channels[at / SESSIONS].clone();
+        let capacity = v1::Resources {
+            cpu_millis: SLOTS * CPU_MILLIS,
+            memory_bytes: SLOTS * MEMORY,
+            ..Default::default()
+        };
+        let witness = Arc::new(ledger.clone());
+        let mut executor = Executor::new(format!("executor-{at:05}"), capacity, witness, None);
         tokio::spawn(async move {
-            let ended = executors::run(format!("executor-{at:05}"), SLOTS, channel, ledger).await;
+            let ended = executor.run(channel).await;
             panic!("executor-{at:05} has ended: {ended:?}");
         });
     }
@@ -134,31 +141,31 @@ async fn lives(options: &Options) -> Measured {
         .collect();
     tokio::time::sleep(WARM).await;
     let mut usage = Usage::of(&replicas, &redis);
-    let (from, before, changes) =
-        (Instant::now(), with(&ledger, |ledger| ledger.ended), revision(&redis, &name));
+    let (from, before, changes) = (Instant::now(), ledger.counts().ended, revision(&redis, &name));
     for _ in 0..options.seconds {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let (ended, open) = with(&ledger, |ledger| (ledger.ended, ledger.open()));
+        let (ended, open) = (ledger.counts().ended, ledger.open());
         eprintln!("{:>4.0} s: {ended} ended, {open} open", from.elapsed().as_secs_f64());
     }
-    let (took, after) = (from.elapsed(), with(&ledger, |ledger| ledger.ended));
+    let (took, after) = (from.elapsed(), ledger.counts().ended);
     let changes = revision(&redis, &name) - changes;
     usage.iter_mut().for_each(|one| one.end(took));
     submitters.iter().for_each(tokio::task::JoinHandle::abort);
     let patience = Instant::now();
-    while with(&ledger, |ledger| ledger.open()) > 0 && patience.elapsed() < Duration::from_secs(30) {
+    while ledger.open() > 0 && patience.elapsed() < Duration::from_secs(30) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     #[allow(clippy::cast_precision_loss, reason = "rates")]
     let (ended, changes) = ((after - before) as f64, changes as f64);
-    with(&ledger, |ledger| Measured {
+    let counts = ledger.counts();
+    Measured {
         lives_per_s: ended / took.as_secs_f64(),
         changes_per_life: changes / ended,
-        submitted: ledger.submitted,
+        submitted: counts.submitted,
         lost: ledger.open(),
-        wrong: ledger.wrong,
+        wrong: counts.wrong,
         usage,
-    })
+    }
 }
 
 fn revision(redis: &Redis, cluster: &str) -> u64 {
@@ -166,7 +173,7 @@ fn revision(redis: &Redis, cluster: &str) -> u64 {
 }
 
 /// Submits batches for ever, as long as few enough jobs are open.
-async fn submit(channel: Channel, batch: usize, ledger: Shared) {
+async fn submit(channel: Channel, batch: usize, ledger: Ledger) {
     let mut client = JobServiceClient::new(channel);
     let spec = v1::JobSpec {
         image: "registry.example.com/team/simulation:2026.11".to_owned(),
@@ -182,21 +189,15 @@ async fn submit(channel: Channel, batch: usize, ledger: Shared) {
     let one = v1::SubmitJobRequest { spec: Some(spec), ..Default::default() };
     let request = v1::BatchSubmitJobsRequest { requests: vec![one; batch], ..Default::default() };
     loop {
-        if with(&ledger, |ledger| ledger.open()) + batch > OPEN {
+        if ledger.open() + batch > OPEN {
             tokio::time::sleep(Duration::from_millis(2)).await;
             continue;
         }
         let answer = client.batch_submit_jobs(request.clone()).await.expect("a batch is stored").into_inner();
-        with(&ledger, |ledger| {
-            for result in answer.results {
-                match result.outcome {
-                    Some(v1::batch_submit_jobs_response::result::Outcome::Job(job)) => {
-                        ledger.submitted(job.id)
-                    }
-                    other => panic!("a job is refused: {other:?}"),
-                }
-            }
-        });
+        ledger.submitted(answer.results.into_iter().map(|result| match result.outcome {
+            Some(v1::batch_submit_jobs_response::result::Outcome::Job(job)) => job.id,
+            other => panic!("a job is refused: {other:?}"),
+        }));
     }
 }
 

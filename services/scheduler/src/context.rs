@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::clock::StoreClock;
 use crate::config::SchedulerConfig;
 use crate::entropy::{Entropy, JobIds};
@@ -48,6 +49,8 @@ pub struct Context {
     pub sessions: Sessions,
     /// Specs that need not be read.
     pub specs: Specs,
+    /// Lets submits in.
+    pub admission: Admission,
     /// Cancelled when the replica stops: whatever never ends by itself ends then.
     pub stop: CancellationToken,
     /// Held by whoever reads the image of a new generation.
@@ -80,6 +83,7 @@ impl Context {
             trials: tokio::sync::Mutex::default(),
             sessions: Sessions::default(),
             specs: Specs::default(),
+            admission: Admission::default(),
             stop,
             loading: tokio::sync::Mutex::default(),
             store_answered: Mutex::new(Instant::now()),

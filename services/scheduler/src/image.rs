@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use berth_domain::executor::{Executor, ExecutorState};
-use berth_domain::ids::{ExecutorId, JobId};
+use berth_domain::ids::{ExecutorId, JobId, SessionId};
 use berth_domain::job::{Job, JobIndex, JobState};
 use berth_domain::placement::{Board, Ends, Holding, Moment, Node, Placement, Plan, Request, Trial};
 use berth_domain::spec::OnLost;
@@ -37,6 +37,8 @@ pub struct Image {
     timeouts: BTreeSet<(u64, JobId)>,
     assigned: BTreeMap<ExecutorId, BTreeSet<JobId>>,
     executors: BTreeMap<ExecutorId, Arc<Executor>>,
+    /// Whose session it is.
+    sessions: BTreeMap<SessionId, ExecutorId>,
     /// The same as placement sees it.
     board: Board,
     /// Executors that the newest round kept for jobs that have waited for too long.
@@ -103,6 +105,7 @@ impl Image {
             timeouts: BTreeSet::new(),
             assigned: BTreeMap::new(),
             executors: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             board: Board::new(placement),
             kept: BTreeMap::new(),
         }
@@ -235,7 +238,13 @@ impl Image {
                 }
                 ExecutorState::Lost => self.board.remove_executor(&executor.id),
             }
-            self.executors.insert(executor.id.clone(), Arc::new(executor.clone()));
+            let before = self.executors.insert(executor.id.clone(), Arc::new(executor.clone()));
+            if let Some(session) = before.as_ref().and_then(|before| before.session.as_ref()) {
+                self.sessions.remove(session);
+            }
+            if let Some(session) = &executor.session {
+                self.sessions.insert(session.clone(), executor.id.clone());
+            }
         }
     }
 
@@ -247,6 +256,11 @@ impl Image {
     /// Finds an executor.
     pub fn executor(&self, id: &ExecutorId) -> Option<&Arc<Executor>> {
         self.executors.get(id)
+    }
+
+    /// Finds the executor of a session.
+    pub fn executor_of(&self, session: &SessionId) -> Option<&Arc<Executor>> {
+        self.executors.get(self.sessions.get(session)?)
     }
 
     /// Lists all executors, those that are lost too.
@@ -346,7 +360,7 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_domain::ids::{Namespace, SchedulerId, SessionId};
+    use berth_domain::ids::{Namespace, SchedulerId};
     use berth_domain::job::JobState;
     use berth_domain::resources::{Capacity, Demand};
     use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};

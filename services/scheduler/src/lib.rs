@@ -2,6 +2,7 @@
 //! holds the lock, holds sessions with executors, and answers the gRPC services. Rooms meet only at
 //! the store: sessions know nothing of leadership, and no loop calls another.
 
+mod admission;
 mod app;
 mod clock;
 mod config;

@@ -72,6 +72,14 @@ pub trait Store: Send + Sync + 'static {
     /// Fails when the store is unreachable or a record cannot be decoded.
     async fn executors(&self) -> Result<Vec<Executor>, StoreError>;
 
+    /// Reads one executor's record with its reservations and lease. A store of few may read all.
+    ///
+    /// # Errors
+    /// As `executors`.
+    async fn executor(&self, id: &ExecutorId) -> Result<Option<Executor>, StoreError> {
+        Ok(self.executors().await?.into_iter().find(|executor| executor.id == *id))
+    }
+
     /// Reads the log's head: the position of the newest applied change.
     ///
     /// # Errors

@@ -200,7 +200,16 @@ pub fn cluster(channel: Channel) -> ClusterServiceClient<Channel> {
 /// Says whether a later try, perhaps at another address, may fare better: the scheduler said so, or none
 /// answered. Only a status made on this side, for want of an answer, has a source.
 pub fn is_passing(status: &Status) -> bool {
-    status.code() == Code::Unavailable || status.source().is_some() || is_foreign(status)
+    status.code() == Code::Unavailable
+        || status.source().is_some()
+        || is_foreign(status)
+        || is_overload(status)
+}
+
+/// Says whether nothing was done because too many ask at the moment.
+fn is_overload(status: &Status) -> bool {
+    status.code() == Code::ResourceExhausted
+        && status.get_details_error_info().is_some_and(|info| info.reason == "OVERLOADED")
 }
 
 /// Says whether it was an answer, but none of gRPC: tonic words what it made of it. The usual case is the

@@ -36,7 +36,7 @@ struct Checked {
 /// Submits one job.
 ///
 /// # Errors
-/// Refuses a malformed request, a key used for another job, and what the store has no room for.
+/// Refuses a malformed request, a key used for another job, and what the store has no room or no time for.
 pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<v1::Job, Problem> {
     let mut checked = check(context, &request, request.request_id.clone()).map_err(Problem::Invalid)?;
     if request.validate_only {
@@ -44,6 +44,7 @@ pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<
         let shown = super::show::show_with(context, &[Arc::unwrap_or_clone(checked.job)], &specs).await?;
         return shown.into_iter().next().ok_or_else(not_shown);
     }
+    let _place = context.admission.enter(1)?;
     let verdict =
         commit(context, std::slice::from_mut(&mut checked)).await.map_err(|e| context.problem(&e))?;
     let job = settled(context, &checked, verdict.first()).await?;
@@ -57,7 +58,7 @@ pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<
 /// Submits many jobs: all are checked before any is stored; then each has its own outcome.
 ///
 /// # Errors
-/// Refuses the whole batch when any item is malformed, or it is too large.
+/// Refuses the whole batch when any item is malformed, it is too large, or too many jobs wait to be stored.
 pub async fn batch(
     context: &Context,
     request: v1::BatchSubmitJobsRequest,
@@ -72,6 +73,7 @@ pub async fn batch(
             ),
         ));
     }
+    let _place = context.admission.enter(request.requests.len())?;
     let mut items = check_all(context, &request)?;
     let mut results = Vec::with_capacity(items.len());
     for chunk in items.chunks_mut(MAX_MUTATIONS) {
@@ -194,6 +196,7 @@ async fn commit(context: &Context, items: &mut [Checked]) -> Result<Vec<Verdict>
         spec: Arc::clone(&item.spec),
         idempotency: item.key.clone(),
     };
+    let _turn = context.admission.turn().await;
     let mut tries = 0;
     let mut generation = date(context, items);
     loop {

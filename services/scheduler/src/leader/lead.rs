@@ -17,6 +17,8 @@ use crate::feed::{load, reached};
 
 /// How long the image may take to show what was committed before everything is read again.
 const CATCH_UP: Duration = Duration::from_secs(1);
+/// How many times longer than a safety pass took nobody looks again: much is not read all the time.
+const REST: u32 = 50;
 /// The wait after a failed commit.
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 
@@ -60,10 +62,11 @@ async fn place_for_ever(context: &Context, term: &Term) {
             changed = applied.changed() => if changed.is_err() { return },
             () = sleep_until(deadline.unwrap_or(safety)), if deadline.is_some() => {}
             () = sleep_until(safety) => {
-                safety = Instant::now() + context.config.safety_interval;
+                let began = Instant::now();
                 if let Err(error) = load(context).await {
                     tracing::warn!(%error, "safety pass could not read the store");
                 }
+                safety = Instant::now() + context.config.safety_interval.max(REST * began.elapsed());
             }
         }
     }

@@ -65,8 +65,7 @@ async fn change(
 ) -> Result<Noted, StoreError> {
     for _ in 0..TRIES {
         let generation = context.generation();
-        let known = context.store.executors().await?;
-        let known = known.into_iter().find(|known| known.id == *executor);
+        let known = context.store.executor(executor).await?;
         let Some(known) = known.filter(|known| known.session.as_ref() == Some(session)) else {
             return Ok(Noted::Over);
         };

@@ -1,6 +1,7 @@
 //! Registration: checks who asks, stores the executor with a new session, and says which of its
 //! attempts are no longer wanted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_api::convert::{attempt_from_wire, attempt_to_wire, capacity_from_wire};
@@ -19,10 +20,13 @@ use super::registry::Registered;
 use crate::app::Connect;
 use crate::context::Context;
 use crate::entropy::random_name;
+use crate::feed::{load, reached};
 use crate::image::Image;
 
 /// How long another replica may take to say whether it holds a session.
 const CHECK_WAIT: Duration = Duration::from_secs(1);
+/// How long the image may take to show a registration.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// How often a registration that lost a race is decided again.
 const TRIES: u32 = 5;
 const MAX_LABELS: usize = 64;
@@ -42,9 +46,8 @@ pub async fn register(
         // generation: that of a later one may be behind.
         let generation = context.generation();
         let candidate = candidate(context, &request, peer.clone())?;
-        let known = context.store.executors().await.map_err(|e| context.problem(&e))?;
-        check_devices(context, &known, &candidate)?;
-        let known = known.into_iter().find(|executor| executor.id == candidate.id);
+        check_devices(context, &candidate).await?;
+        let known = context.store.executor(&candidate.id).await.map_err(|e| context.problem(&e))?;
         check_free(context, connect, known.as_ref(), &candidate).await?;
         let mut next = candidate.clone();
         if let Some(known) = known {
@@ -68,9 +71,14 @@ pub async fn register(
         match committed.verdicts.first() {
             Some(Verdict::Applied(revision)) => {
                 next.revision = *revision;
-                check_devices_again(context, &next, generation).await?;
                 tracing::info!(executor_id = %next.id, peer = %next.peer_address, "executor registered");
+                // At once, before the leader gives it to somebody again.
                 recovery::recover(context, &request, &next, generation).await?;
+                // So that its session is found without a look at all executors, and whoever was stored before it is seen.
+                if !reached(context, committed.position, CATCH_UP).await {
+                    load(context).await.map_err(|e| context.problem(&e))?;
+                }
+                check_devices_again(context, &next, generation).await?;
                 return respond(context, &request, next, generation).await;
             }
             Some(Verdict::Conflict(Conflict::Revision(_) | Conflict::Missing)) => {}
@@ -205,27 +213,44 @@ async fn is_open(context: &Context, connect: &dyn Connect, executor: &Executor, 
 }
 
 /// A real device belongs to one executor; two that register the same would both count on it.
-fn check_devices(context: &Context, known: &[Executor], candidate: &Executor) -> Result<(), Problem> {
-    let now_ms = context.clock.now_ms();
-    let others = known.iter().filter(|other| {
-        other.id != candidate.id && other.session.is_some() && other.lease_expiry_ms > now_ms
-    });
-    for other in others {
-        let is_shared = |gpu: &&GpuDevice| {
-            !gpu.emulated && other.capacity.gpus.iter().any(|theirs| !theirs.emulated && theirs.id == gpu.id)
-        };
-        if let Some(gpu) = candidate.capacity.gpus.iter().find(is_shared) {
-            return Err(Problem::AlreadyExists {
-                reason: "GPU_IN_USE",
-                message: format!(
-                    "GPU {} is already registered by executor \"{}\". Give each executor GPUs of its own, \
-                     or EXECUTOR_GPUS=none.",
-                    gpu.id, other.id
-                ),
-            });
+async fn check_devices(context: &Context, candidate: &Executor) -> Result<(), Problem> {
+    for other in sharing(context, candidate).await? {
+        if let Some(gpu) = shared(&other, candidate) {
+            return Err(gpu_in_use(gpu, &other));
         }
     }
     Ok(())
+}
+
+fn gpu_in_use(gpu: &GpuDevice, other: &Executor) -> Problem {
+    Problem::AlreadyExists {
+        reason: "GPU_IN_USE",
+        message: format!(
+            "GPU {} is already registered by executor \"{}\". Give each executor GPUs of its own, \
+             or EXECUTOR_GPUS=none.",
+            gpu.id, other.id
+        ),
+    }
+}
+
+/// The living executors that have a real device of this one, by the image; their leases as the store has them.
+async fn sharing(context: &Context, candidate: &Executor) -> Result<Vec<Executor>, Problem> {
+    let is_other = |other: &&Arc<Executor>| other.id != candidate.id && shared(other, candidate).is_some();
+    let ids: Vec<ExecutorId> = context
+        .with_image(|image| image.executors().filter(is_other).map(|other| other.id.clone()).collect());
+    let mut found = Vec::new();
+    for id in ids {
+        found.extend(context.store.executor(&id).await.map_err(|e| context.problem(&e))?);
+    }
+    let now_ms = context.clock.now_ms();
+    found.retain(|other| other.session.is_some() && other.lease_expiry_ms > now_ms);
+    Ok(found)
+}
+
+/// A real device that both have.
+fn shared<'a>(one: &Executor, other: &'a Executor) -> Option<&'a GpuDevice> {
+    let has = |gpu: &GpuDevice| one.capacity.gpus.iter().any(|its| !its.emulated && its.id == gpu.id);
+    other.capacity.gpus.iter().find(|gpu| !gpu.emulated && has(gpu))
 }
 
 /// Two that register the same device at the same time do not see each other before they are stored. The
@@ -238,10 +263,14 @@ async fn check_devices_again(
     if registered.capacity.gpus.iter().all(|gpu| gpu.emulated) {
         return Ok(());
     }
-    let mut known = context.store.executors().await.map_err(|e| context.problem(&e))?;
-    let order = |executor: &Executor| (executor.register_time_ms, executor.id.clone());
-    known.retain(|other| order(other) < order(registered));
-    let Err(problem) = check_devices(context, &known, registered) else { return Ok(()) };
+    let earlier = |other: &&Executor| other.revision < registered.revision;
+    let sharing = sharing(context, registered).await?;
+    let Some((other, gpu)) =
+        sharing.iter().filter(earlier).find_map(|other| Some((other, shared(other, registered)?)))
+    else {
+        return Ok(());
+    };
+    let problem = gpu_in_use(gpu, other);
     let withdrawn = Executor { state: ExecutorState::Lost, session: None, ..registered.clone() };
     let mutation = Mutation::PutExecutor { executor: Box::new(withdrawn), lease: None };
     let call = Call { leader: None, generation: Some(generation), mutations: vec![mutation] };

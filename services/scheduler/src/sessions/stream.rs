@@ -94,8 +94,9 @@ pub async fn serve(
             return Err(Problem::field("session_id", "must be in a first message"));
         }
     };
-    let known = identify(&context, &first.session_id).await?;
-    let (executor, session) = (known.id, SessionId::trusted(first.session_id.as_str()));
+    let session = SessionId::trusted(first.session_id.as_str());
+    let known = identify(&context, &session).await?;
+    let executor = known.id.clone();
     let registered = match context.sessions.take_registered(&executor, &session) {
         Some(registered) => registered,
         // Registered elsewhere, a moment ago.
@@ -119,7 +120,7 @@ pub async fn serve(
         outgoing: VecDeque::new(),
         recent: Recent::new(),
         whole_at: Position::default(),
-        not_ready: known.not_ready.unwrap_or_default(),
+        not_ready: known.not_ready.clone().unwrap_or_default(),
     };
     // Open before anybody hears of it: a copy of the executor's folder is told by its being open.
     let inbox = task.context.sessions.open(&task.executor, &task.session);
@@ -127,11 +128,15 @@ pub async fn serve(
     Ok(stream)
 }
 
-async fn identify(context: &Context, session_id: &str) -> Result<Executor, Problem> {
+/// The executor of a session. It need not be the newest: whatever a session does, the store compares it.
+async fn identify(context: &Context, session: &SessionId) -> Result<Arc<Executor>, Problem> {
+    if let Some(known) = context.with_image(|image| image.executor_of(session).cloned()) {
+        return Ok(known);
+    }
+    // Registered a moment ago, or long over.
     let executors = context.store.executors().await.map_err(|e| context.problem(&e))?;
-    let is_theirs =
-        |executor: &Executor| executor.session.as_ref().is_some_and(|session| session.as_str() == session_id);
-    executors.into_iter().find(is_theirs).ok_or_else(session_over)
+    let known = executors.into_iter().find(|executor| executor.session.as_ref() == Some(session));
+    known.map(Arc::new).ok_or_else(session_over)
 }
 
 fn session_over() -> Problem {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use berth_domain::executor::Executor;
-use berth_domain::ids::JobId;
+use berth_domain::ids::{ExecutorId, JobId};
 use berth_domain::job::{JOB_STATES, Job};
 use berth_domain::spec::JobSpec;
 use fred::types::{ClusterHash, CustomCommand, Value};
@@ -259,6 +259,13 @@ impl Store for RedisStore {
         let found =
             self.read_each(&self.scripts.executors, &ids, |reply| read_executor(&mut reply.list()?)).await?;
         Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn executor(&self, id: &ExecutorId) -> Result<Option<Executor>, StoreError> {
+        let ids = [id.to_string()];
+        let found =
+            self.read_each(&self.scripts.executors, &ids, |reply| read_executor(&mut reply.list()?)).await?;
+        Ok(found.into_iter().flatten().next())
     }
 
     async fn head(&self) -> Result<Position, StoreError> {

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use berth_integration_tests::cluster::Scheduler;
-use berth_integration_tests::redis::Redis;
 use serde_json::{Value, json};
+
+use crate::cluster::Scheduler;
+use crate::redis::Redis;
 
 /// Ticks of a second in which the kernel counts.
 const TICKS: f64 = 100.0;
@@ -36,9 +37,7 @@ impl Usage {
         #[allow(clippy::cast_precision_loss, reason = "a share")]
         let ticks = (ticks(self.pid) - self.ticks) as f64;
         self.share = ticks / TICKS / took.as_secs_f64();
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
-        self.rss_mib = rss.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1_024;
+        self.rss_mib = rss_bytes(self.pid) >> 20;
     }
 
     /// For programs.
@@ -51,6 +50,13 @@ impl fmt::Display for Usage {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "{:12} {:>5.2} cores, {:>6} MiB", self.name, self.share, self.rss_mib)
     }
+}
+
+/// The memory that a process holds.
+pub fn rss_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+    rss.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
 /// What a process has used of all cores, in user and in kernel mode.
