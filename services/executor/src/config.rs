@@ -16,6 +16,8 @@ pub const UNNAMED_GPU_MODEL: &str = "gpu";
 const MAX_GPUS: u32 = 1_024;
 /// The most network namespaces that may be kept ready.
 const MOST_NETWORK_SLOTS: usize = 1_000;
+/// How many are on small machines: jobs that wait there for their start hold one already.
+const USUAL_NETWORK_SLOTS: usize = 32;
 /// The longest a container name may be; cluster and executor id are parts of it.
 const MAX_CLUSTER_BYTES: usize = 63;
 
@@ -81,8 +83,8 @@ pub struct ExecutorConfig {
     pub cleanup_after: Duration,
     /// How many containers are made or started at the same time; by default twice the cores.
     pub runtime_parallelism: Option<usize>,
-    /// How many network namespaces are kept ready for jobs at most, 0 for none; by default twice as many as
-    /// containers are started at the same time.
+    /// How many network namespaces are kept ready for jobs at most, 0 for none; by default 32, on large machines
+    /// twice as many as containers are started at the same time. There are never more than jobs at the same time.
     pub network_slots: Option<usize>,
     /// Amounts instead of those that were found.
     pub overrides: Overrides,
@@ -161,7 +163,8 @@ impl ExecutorConfig {
 
     /// Tells how many network namespaces are kept ready at most on a machine with so many cores.
     pub fn network_slots(&self, cores: usize) -> usize {
-        self.network_slots.unwrap_or(2 * self.parallelism(cores)).min(MOST_NETWORK_SLOTS)
+        let by_cores = (2 * self.parallelism(cores)).clamp(USUAL_NETWORK_SLOTS, MOST_NETWORK_SLOTS);
+        self.network_slots.unwrap_or(by_cores)
     }
 }
 
@@ -258,7 +261,7 @@ mod tests {
         for bad in ["", "on", "-1", "1001"] {
             assert!(parse_network_slots(bad).is_err(), "{bad:?} must be refused");
         }
-        assert_eq!([1, 2, 8].map(|cores| config().network_slots(cores)), [4, 8, 32]);
+        assert_eq!([2, 8, 32, 512].map(|cores| config().network_slots(cores)), [32, 32, 128, 1_000]);
         assert_eq!(ExecutorConfig { network_slots: Some(0), ..config() }.network_slots(8), 0);
         let many = ExecutorConfig { network_slots: Some(1_001), ..config() };
         assert_eq!(many.validate().expect_err("it is wrong").setting, "network-slots");

@@ -54,7 +54,7 @@ pub struct MachineArgs {
     /// How long an ended container is kept
     #[arg(long, env = "BERTH_CLEANUP_AFTER", default_value = "120s", value_parser = values::duration)]
     cleanup_after: Duration,
-    /// Network namespaces kept ready for jobs at most, or "off"; by default twice as many as containers start at once
+    /// Network namespaces kept ready for jobs at most, or "off"; by default 32, more on large machines
     #[arg(long, env = "BERTH_NETWORK_SLOTS", value_parser = parse_network_slots, value_name = "COUNT|off")]
     network_slots: Option<usize>,
 }

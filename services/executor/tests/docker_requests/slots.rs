@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use berth_domain::ids::{AttemptRef, JobId, Namespace};
 use berth_domain::spec::Network;
-use berth_executor::runtime::{ContainerName, ContainerPlan, Runtime, StartError, Upkeep, attempt_labels};
+use berth_executor::runtime::{
+    ContainerName, ContainerPlan, EngineError, Runtime, StartError, Upkeep, attempt_labels,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,12 @@ fn job(number: u32) -> ContainerPlan {
     let (name, labels) =
         (ContainerName::new(&owner(), &attempt), attempt_labels(&owner(), &attempt, "h", "b"));
     ContainerPlan { name, labels, network: Network::None, ..plan() }
+}
+
+/// What a close look shows of a job's container in a slot.
+fn in_slot(status: &str) -> Value {
+    let host = json!({ "NetworkMode": "container:slot" });
+    json!({ "Id": "job", "State": { "Status": status }, "HostConfig": host })
 }
 
 fn keep(engine: &RecordingEngine, network_slots: usize, stop: &CancellationToken) -> JoinHandle<()> {
@@ -102,7 +110,10 @@ async fn a_slot_is_made_of_nothing_but_a_network_and_a_job_in_it_cannot_write_it
         }
     });
     assert_eq!(slots_asked(&engine), [expected]);
-    let mount = |file: &str| json!({ "Target": format!("/etc/{file}"), "Source": format!("/d/{file}"), "Type": "bind", "ReadOnly": true });
+    let mount = |file: &str| {
+        let (target, source) = (format!("/etc/{file}"), format!("/d/{file}"));
+        json!({ "Target": target, "Source": source, "Type": "bind", "ReadOnly": true })
+    };
     assert_eq!(job["HostConfig"]["Mounts"], json!(["hosts", "resolv.conf", "hostname"].map(mount)));
     assert_eq!(engine.requests("POST", "/images/create").len(), 0, "the image is there");
     stop.cancel();
@@ -136,6 +147,8 @@ async fn a_job_whose_slot_is_dead_is_made_anew_with_a_network_of_its_own() {
     let (plan, _) = in_a_slot(&engine).await;
     let dead = json!({ "message": "cannot join network of a non running container: slot" });
     engine.answer("POST", "/start", 409, dead);
+    let waits = in_slot("created");
+    engine.answer("GET", "-7/json", 200, waits);
     // The engine of this test says it again, to the one that is in no slot; that is then the engine's word.
     let started = engine.runtime.start(&plan.name).await;
     assert!(matches!(started, Err(StartError::Engine(_))), "{started:?}");
@@ -144,6 +157,23 @@ async fn a_job_whose_slot_is_dead_is_made_anew_with_a_network_of_its_own() {
     assert_eq!(made.body["HostConfig"].get("Mounts"), None);
     assert_eq!(engine.requests("DELETE", plan.name.as_str()).len(), 1, "the one in the slot is removed");
     until("the slot is removed", || !engine.requests("DELETE", "/slot").is_empty()).await;
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_job_that_runs_after_all_is_not_made_anew() {
+    let engine = RecordingEngine::start(able());
+    let stop = CancellationToken::new();
+    let _keeping = keep(&engine, 1, &stop);
+    let (plan, _) = in_a_slot(&engine).await;
+    engine.answer("POST", "/start", 500, json!({ "message": "something" }));
+    let runs = in_slot("running");
+    engine.answer("GET", "-7/json", 200, runs);
+    let made = engine.requests("POST", "/containers/create").len();
+    let started = engine.runtime.start(&plan.name).await;
+    assert!(matches!(started, Err(StartError::Engine(EngineError::Failed(_)))), "{started:?}");
+    assert_eq!(engine.requests("POST", "/containers/create").len(), made);
+    assert!(engine.requests("DELETE", plan.name.as_str()).is_empty());
     stop.cancel();
 }
 

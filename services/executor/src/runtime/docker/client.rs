@@ -67,21 +67,30 @@ impl DockerRuntime {
         }
     }
 
-    /// Makes a container anew that could not start in its slot, with a network of its own, and starts it. The
-    /// engine has said that it did not start, so that nothing of it can have run.
-    async fn start_apart(&self, plan: &ContainerPlan, error: &StartError) -> Result<(), StartError> {
-        tracing::info!(container = %plan.name, reason = %error, "it does not start in its network slot: it gets a network of its own");
-        self.remove(&plan.name).await?;
-        match self.create_in(plan, None).await {
-            Ok(()) => {}
-            Err(CreateError::Engine(error)) => return Err(error.into()),
+    async fn start_once(&self, container: &ContainerName) -> Result<(), StartError> {
+        let docker = self.link.docker().await?;
+        let start = docker.start_container(container.as_str(), None::<StartContainerOptions>);
+        self.link.call(LONG, start).await?.map_err(|error| errors::start(&error))
+    }
+
+    /// After a start that the engine refused: where the container is in a slot, and has not run, makes it anew with
+    /// a network of its own, and starts that.
+    async fn start_apart(&self, container: &ContainerName, refusal: StartError) -> Result<(), StartError> {
+        let Some(plan) = self.slots.plan(container) else { return Err(refusal) };
+        let docker = self.link.docker().await?;
+        let look = docker.inspect_container(container.as_str(), None::<InspectContainerOptions>);
+        if !self.link.call(SHORT, look).await?.is_ok_and(|found| seen::waits_in_slot(&found)) {
+            return Err(refusal);
+        }
+        tracing::info!(%container, reason = %refusal, "its network slot fails: it gets a network of its own");
+        self.remove(container).await?;
+        match self.create_in(&plan, None).await {
+            Ok(()) => self.start_once(container).await,
+            Err(CreateError::Engine(error)) => Err(error.into()),
             Err(error @ (CreateError::NoImage | CreateError::Refused(_))) => {
-                return Err(EngineError::Failed(error.to_string()).into());
+                Err(EngineError::Failed(error.to_string()).into())
             }
         }
-        let docker = self.link.docker().await?;
-        let start = docker.start_container(plan.name.as_str(), None::<StartContainerOptions>);
-        self.link.call(LONG, start).await?.map_err(|error| errors::start(&error))
     }
 
     /// After a name was taken: says whether the container that has it is the very one that is
@@ -140,29 +149,31 @@ impl Runtime for DockerRuntime {
     }
 
     async fn create(&self, plan: &ContainerPlan) -> Result<(), CreateError> {
-        let Some(slot) = self.slots.take(plan) else { return self.create_in(plan, None).await };
-        match self.create_in(plan, Some(&slot)).await {
-            Ok(()) => Ok(()),
-            Err(CreateError::NoImage) => {
+        let slot = self.slots.take(plan);
+        let mut made = self.create_in(plan, slot.as_deref()).await;
+        if let (
+            Some(_),
+            Err(CreateError::Refused(reason) | CreateError::Engine(EngineError::Failed(reason))),
+        ) = (&slot, &made)
+        {
+            let container = &plan.name;
+            tracing::info!(%container, reason, "its network slot is of no use: it gets a network of its own");
+            made = self.create_in(plan, None).await;
+            self.slots.doom(&plan.name);
+        }
+        match &made {
+            Ok(()) => {}
+            Err(
+                CreateError::NoImage | CreateError::Refused(_) | CreateError::Engine(EngineError::Failed(_)),
+            ) => {
                 self.slots.unused(&plan.name);
-                Err(CreateError::NoImage)
             }
             // It may have been made.
-            Err(CreateError::Engine(error @ (EngineError::Unavailable(_) | EngineError::Unreachable(_)))) => {
+            Err(CreateError::Engine(EngineError::Unavailable(_) | EngineError::Unreachable(_))) => {
                 self.slots.doom(&plan.name);
-                Err(error.into())
-            }
-            Err(error @ (CreateError::Refused(_) | CreateError::Engine(EngineError::Failed(_)))) => {
-                let apart = self.create_in(plan, None).await;
-                if apart.is_ok() {
-                    tracing::info!(container = %plan.name, reason = %error, "its network slot is of no use: it has a network of its own");
-                    self.slots.gone(&plan.name);
-                } else {
-                    self.slots.unused(&plan.name);
-                }
-                apart
             }
         }
+        made
     }
 
     async fn start(&self, container: &ContainerName) -> Result<(), StartError> {
@@ -170,29 +181,22 @@ impl Runtime for DockerRuntime {
             // It has been started, and has ended: another job may be where it was.
             return Ok(());
         }
-        let docker = self.link.docker().await?;
-        let start = docker.start_container(container.as_str(), None::<StartContainerOptions>);
-        let started = self.link.call(LONG, start).await;
-        // Whatever comes after a start that may have happened, it is not made anew.
-        let unknown = |_: &EngineError| self.slots.may_run(container);
-        let Err(error) = started.inspect_err(unknown)? else {
-            self.slots.started(container);
-            return Ok(());
-        };
-        match errors::start(&error) {
-            error @ StartError::Command { .. } => {
+        match self.start_once(container).await {
+            Ok(()) => {
+                self.slots.started(container);
+                Ok(())
+            }
+            Err(error @ StartError::Command { .. }) => {
                 self.slots.gone(container);
                 Err(error)
             }
-            StartError::Engine(error @ (EngineError::Unavailable(_) | EngineError::Unreachable(_))) => {
-                unknown(&error);
-                Err(error.into())
+            // It may run, or be about to.
+            Err(error @ StartError::Engine(EngineError::Unavailable(_) | EngineError::Unreachable(_))) => {
+                self.slots.doom(container);
+                Err(error)
             }
-            error @ (StartError::Gone | StartError::Engine(EngineError::Failed(_))) => {
-                match self.slots.gone(container) {
-                    Some(plan) => self.start_apart(&plan, &error).await,
-                    None => Err(error),
-                }
+            Err(error @ (StartError::Gone | StartError::Engine(EngineError::Failed(_)))) => {
+                self.start_apart(container, error).await
             }
         }
     }

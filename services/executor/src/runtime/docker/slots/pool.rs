@@ -22,6 +22,8 @@ const IDLE: Duration = Duration::from_secs(180);
 const REST: Duration = Duration::from_millis(200);
 /// Slots are made while jobs come at least this often: a lone job gains nothing from one.
 const BUSY: Duration = Duration::from_secs(60);
+/// A slot is no longer made for jobs that came so long ago: others would ask again.
+const STALE: Duration = Duration::from_secs(5);
 /// An idle slot that nobody took for so long makes way for one that jobs had to do without.
 const GIVE_WAY: Duration = Duration::from_secs(10);
 /// A slot with a job that runs for so long is not counted: it will be of no use to short ones.
@@ -250,7 +252,8 @@ impl Pool {
                 self.free(index, now);
             }
         }
-        if self.paused_until.is_some_and(|until| now < until) {
+        let stale = self.asked.is_none_or(|asked| now >= asked + STALE);
+        if stale || self.paused_until.is_some_and(|until| now < until) {
             self.missed.clear();
         }
         let has_room = self.entries.iter().filter(|entry| entry.counts(now)).count() < self.most;

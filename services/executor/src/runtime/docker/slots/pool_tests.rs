@@ -227,6 +227,9 @@ fn slots_are_made_for_jobs_that_found_none_while_jobs_keep_coming() {
     bench.take("d", "x");
     assert_eq!([bench.next(), bench.next()], [Work::Make(Network::None), Work::Make(Network::Bridge)]);
     bench.waits();
+    bench.take("e", "x");
+    bench.after(STALE);
+    bench.waits();
 }
 
 #[test]

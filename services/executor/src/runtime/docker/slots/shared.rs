@@ -21,7 +21,7 @@ const MOST_PLAIN: i64 = 128;
 pub(in crate::runtime::docker) struct Slots {
     /// Held for moments only.
     pool: Mutex<Pool>,
-    /// What containers in slots are made of, until they have started: one whose slot fails is made again.
+    /// What containers are made of, until they have started: one whose slot fails is made again.
     plans: Mutex<BTreeMap<ContainerName, ContainerPlan>>,
     /// Wakes the keeper.
     pub(super) changed: Notify,
@@ -45,9 +45,10 @@ impl Slots {
 
     /// Gives a container that will be made a slot; `None` where there is none.
     pub fn take(&self, plan: &ContainerPlan) -> Option<Arc<Slot>> {
-        let taken = self.tell(|pool, now| pool.take(&plan.name, &plan.namespace, plan.network, now))?;
+        let taken = self.tell(|pool, now| pool.take(&plan.name, &plan.namespace, plan.network, now));
+        // Also without: one of that name that was asked for before may be made yet, in the slot it had then.
         self.plans().insert(plan.name.clone(), plan.clone());
-        Some(taken)
+        taken
     }
 
     /// No container was made: another one may have the slot.
@@ -56,14 +57,8 @@ impl Slots {
         self.tell(|pool, now| pool.unused(container, now));
     }
 
-    /// The container may have been made, or may have got a signal: no other gets its slot.
+    /// The container may have been made or started, or may have got a signal: no other gets its slot.
     pub fn doom(&self, container: &ContainerName) {
-        self.pool().doom(container);
-    }
-
-    /// The container was to be started, and nobody knows whether it was.
-    pub fn may_run(&self, container: &ContainerName) {
-        self.plans().remove(container);
         self.pool().doom(container);
     }
 
@@ -72,10 +67,15 @@ impl Slots {
         self.plans().remove(container);
     }
 
-    /// There is no such container, or its slot is of no use: whoever still needs what it is made of has it now.
-    pub fn gone(&self, container: &ContainerName) -> Option<ContainerPlan> {
+    /// There is no such container, or it has not run and will not.
+    pub fn gone(&self, container: &ContainerName) {
+        self.plans().remove(container);
         self.tell(|pool, now| pool.gone(container, now));
-        self.plans().remove(container)
+    }
+
+    /// What a container that has not started is made of.
+    pub fn plan(&self, container: &ContainerName) -> Option<ContainerPlan> {
+        self.plans().get(container).cloned()
     }
 
     /// Says whether the container has ended and left its slot to others.
