@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use berth_integration_tests::cluster::{Cluster, id_of, job};
+use berth_integration_tests::cluster::{Cluster, Place, id_of, job};
 use berth_integration_tests::docker;
+use berth_integration_tests::dockerd::Dockerd;
 use berth_integration_tests::wait::until;
 use serde_json::{Value, json};
 
@@ -233,6 +234,37 @@ fn a_dead_slot_costs_no_job() {
     let (id, _, _) = in_a_slot(&cluster, &shell("true"));
     ended_well(&cluster, &id);
     assert_eq!(cluster.executors[0].process.stop(), Some(0));
+}
+
+#[test]
+#[ignore = "needs root: a Docker Engine of its own, in a network namespace"]
+fn slots_that_an_engine_has_ended_cost_no_job_and_are_removed() {
+    let mut engine = Dockerd::start(&["--bridge", "none"]);
+    let mut cluster = Cluster::start();
+    let host = engine.host();
+    let place = Place { environment: &[("DOCKER_HOST", &host)], ..Place::default() };
+    cluster.add_executor_in(place, "executor-1", MEDIUM, &["--cleanup-after", "0s"]);
+    let slots = || engine_slots(&engine);
+    let before = until("there is a slot", || {
+        ended_well(&cluster, &cluster.shell("true"));
+        Some(slots()).filter(|slots| !slots.is_empty())
+    });
+    engine.process.kill();
+    engine.again();
+    for _ in 0..4 {
+        ended_well(&cluster, &cluster.shell("true"));
+    }
+    let slots = || engine_slots(&engine);
+    until("dead slots are removed", || before.iter().all(|slot| !slots().contains(slot)).then_some(()));
+    until("there is a new one", || {
+        ended_well(&cluster, &cluster.shell("true"));
+        (!slots().is_empty()).then_some(())
+    });
+}
+
+fn engine_slots(engine: &Dockerd) -> Vec<String> {
+    let list = engine.docker_ok(&["ps", "-aq", "--no-trunc", "--filter", "label=berth.slot"]);
+    list.lines().map(str::to_owned).collect()
 }
 
 #[test]

@@ -93,13 +93,19 @@ async fn next(slots: &Slots) -> Work<String> {
 }
 
 async fn make(slots: &Slots, maker: &Maker, network: Network) {
-    match maker.make(network).await {
+    let name = maker.name();
+    match maker.make(&name, network).await {
         Ok(slot) => {
             tracing::debug!(slot = slot.id, ?network, "network slot made");
             slots.pool().made(slot, network, Instant::now());
         }
         Err(error) => {
             let is_news = slots.pool().not_made(Instant::now());
+            let removed = maker.remove(&name).await;
+            // What did not answer may make it yet.
+            if removed.is_err() || matches!(error, EngineError::Unavailable(_)) {
+                slots.pool().not_removed(name, Instant::now());
+            }
             match error {
                 EngineError::Failed(_) if is_news => tracing::warn!(
                     reason = %error,

@@ -48,27 +48,25 @@ impl Maker {
         Ok(image::archive(arch).map(drop).ok_or_else(|| arch.clone()))
     }
 
-    /// Makes a slot.
-    pub async fn make(&self, network: Network) -> Result<Slot, EngineError> {
+    /// A name for a slot's container, which no other has.
+    pub fn name(&self) -> String {
+        let nonce: String = uuid::Uuid::new_v4().simple().to_string().chars().take(12).collect();
+        format!("berth-slot-{}-{}-{nonce}", self.owner.cluster, self.owner.executor)
+    }
+
+    /// Makes a slot. After an error, its container may be there.
+    pub async fn make(&self, name: &str, network: Network) -> Result<Slot, EngineError> {
         if network == Network::Bridge {
             self.link.require_bridge(self.link.docker().await?).await?;
         }
-        let name = format!("berth-slot-{}-{}-{}", self.owner.cluster, self.owner.executor, nonce());
-        let id = match self.create(&name, network).await? {
+        let id = match self.create(name, network).await? {
             Ok(id) => id,
             Err(_no_image) => {
                 self.import().await?;
-                self.create(&name, network).await?.map_err(EngineError::Failed)?
+                self.create(name, network).await?.map_err(EngineError::Failed)?
             }
         };
-        match self.begin(&id).await {
-            Ok(slot) => Ok(slot),
-            Err(error) => {
-                // What nobody knows of must not stay; the next process finds it where that fails.
-                let _ = self.remove(&id).await;
-                Err(error)
-            }
-        }
+        self.begin(&id).await
     }
 
     /// Makes the idle container. The inner error is that there is no image.
@@ -121,7 +119,7 @@ impl Maker {
         Ok(())
     }
 
-    /// Removes a slot; none is no error.
+    /// Removes a slot, by its container's id or name; none is no error.
     pub async fn remove(&self, id: &str) -> Result<(), EngineError> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let docker = self.link.docker().await?;
@@ -222,9 +220,4 @@ fn host_config(network: Network) -> HostConfig {
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
         ..HostConfig::default()
     }
-}
-
-/// A part of a name that no other slot has.
-fn nonce() -> String {
-    uuid::Uuid::new_v4().simple().to_string().chars().take(12).collect()
 }
