@@ -77,9 +77,13 @@ pub fn inspect(container: &str) -> serde_json::Value {
 
 /// Removes what is left of a cluster.
 pub fn remove_containers(cluster: &str) {
-    let left = labelled(cluster, &[]);
-    if !left.is_empty() {
-        let mut arguments = vec!["rm", "-f"];
+    // What the engine was just asked for may appear only while the first are being removed.
+    for _ in 0..3 {
+        let left = labelled(cluster, &[]);
+        if left.is_empty() {
+            return;
+        }
+        let mut arguments = vec!["rm", "-f", "-v"];
         arguments.extend(left.iter().map(String::as_str));
         docker(&arguments);
     }
