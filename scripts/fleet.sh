@@ -124,11 +124,13 @@ remove_services() {
     [ -z "$networks" ] || docker network rm $networks >/dev/null
 }
 
-# Lists the containers of jobs that the fleet's executors have started. Another cluster on this machine
-# may have the same name, as where BERTH_CLUSTER was meant for a berth dev; its executors have others.
-job_containers() { # CLUSTER
+# Lists the containers that the fleet's executors have started, for jobs and to hold networks for jobs. Another cluster
+# on this machine may have the same name, as where BERTH_CLUSTER was meant for a berth dev; its executors have others.
+executors_containers() { # CLUSTER [DOCKER_OPTION...]
+    cluster=$1
+    shift
     for executor in executor-1 executor-2 executor-3; do
-        docker ps --all --quiet --filter "label=berth.cluster=$1" --filter "label=berth.executor=$executor"
+        docker ps --all --quiet --filter "label=berth.cluster=$cluster" --filter "label=berth.executor=$executor" "$@"
     done
 }
 
@@ -140,9 +142,9 @@ remove_fleet() { # CLUSTER
     remove_services
     # Only now that no executor is left to start another job.
     for cluster in ${clusters:-$1}; do
-        jobs=$(job_containers "$cluster")
-        removed_jobs=$((removed_jobs + $(count "$jobs")))
-        [ -z "$jobs" ] || docker rm --force --volumes $jobs >/dev/null
+        removed_jobs=$((removed_jobs + $(count "$(executors_containers "$cluster" --filter label=berth.job)")))
+        theirs=$(executors_containers "$cluster")
+        [ -z "$theirs" ] || docker rm --force --volumes $theirs >/dev/null
     done
     volumes=$(list_volumes)
     removed_volumes=$(count "$volumes")

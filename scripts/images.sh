@@ -123,7 +123,7 @@ fill_job() {
         [ "$applet" = busybox ] || ln -s busybox "$ROOTFS/bin/$applet"
     done
     # The helper answers to these names too, so that `exit 3` is a command in this image.
-    for name in alloc connect echo-err exit hog limits lines write-witness; do
+    for name in alloc connect echo-err exit hog limits lines listen write-witness; do
         ln -sf berth-job "$ROOTFS/bin/$name"
     done
 }

@@ -40,10 +40,26 @@ pub fn require_image() {
     assert!(found, "image {IMAGE} is missing, or Docker is; run ./run images");
 }
 
-/// Lists the containers of a cluster, running or not, by id.
+/// Lists the containers of a cluster's jobs, running or not, by id.
 pub fn containers(cluster: &str) -> Vec<String> {
+    labelled(cluster, &["--filter", "label=berth.job"])
+}
+
+/// Lists the idle containers that hold networks for a cluster's jobs, running or not, by id.
+pub fn slots(cluster: &str) -> Vec<String> {
+    labelled(cluster, &["--filter", "label=berth.slot"])
+}
+
+fn labelled(cluster: &str, more: &[&str]) -> Vec<String> {
     let filter = format!("label=berth.cluster={cluster}");
-    docker_ok(&["ps", "-aq", "--no-trunc", "--filter", &filter]).lines().map(str::to_owned).collect()
+    let list = docker_ok(&[&["ps", "-aq", "--no-trunc", "--filter", &filter], more].concat());
+    list.lines().map(str::to_owned).collect()
+}
+
+/// The slot that a container was put into; `None` where it has a network of its own.
+pub fn slot_of(container: &str) -> Option<String> {
+    let mode = inspect(container)["HostConfig"]["NetworkMode"].as_str().map(str::to_owned);
+    mode.and_then(|mode| mode.strip_prefix("container:").map(str::to_owned))
 }
 
 /// Lists the containers of a job by id.
@@ -61,15 +77,19 @@ pub fn inspect(container: &str) -> serde_json::Value {
 
 /// Removes what is left of a cluster.
 pub fn remove_containers(cluster: &str) {
-    let left = containers(cluster);
-    if !left.is_empty() {
-        let mut arguments = vec!["rm", "-f"];
+    // What the engine was just asked for may appear only while the first are being removed.
+    for _ in 0..3 {
+        let left = labelled(cluster, &[]);
+        if left.is_empty() {
+            return;
+        }
+        let mut arguments = vec!["rm", "-f", "-v"];
         arguments.extend(left.iter().map(String::as_str));
         docker(&arguments);
     }
 }
 
-/// Watches container starts of a cluster as the engine tells them.
+/// Watches starts of a cluster's jobs as the engine tells them.
 pub struct StartCounter {
     process: Process,
     folder: tempfile::TempDir,
@@ -82,7 +102,7 @@ impl StartCounter {
         let file = folder.path().join("starts");
         // The stream goes to a file, so that no start is lost to a bounded buffer.
         let script = format!(
-            "exec docker events --since {} --filter label=berth.cluster={cluster} --filter event=start \
+            "exec docker events --since {} --filter label=berth.cluster={cluster} --filter label=berth.job --filter event=start \
              --format '{{{{index .Actor.Attributes \"berth.job\"}}}}' > {}",
             seconds_now(),
             file.display()

@@ -1,9 +1,11 @@
-//! Commands that do something: end, wait, use up memory or a core, write, connect.
+//! Commands that do something: end, wait, use up memory or a core, write, connect, listen.
 
 use std::fs::OpenOptions;
 use std::hint::black_box;
-use std::io::{self, BufWriter, Write};
-use std::net::TcpStream;
+use std::io::{self, BufWriter, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{self as unix, UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -93,8 +95,16 @@ pub fn write_witness(file: &str, text: &str) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens a TCP connection, names resolved as for any program, and prints whom it reached.
+/// Opens a TCP connection, names resolved as for any program, and prints whom it reached; or one to an abstract
+/// name of this network namespace.
 pub fn connect(address: &str) -> Outcome {
+    if let Some(name) = address.strip_prefix('@') {
+        let work = |error| Failure::Work(format!("{address}: {error}"));
+        let reached = unix::SocketAddr::from_abstract_name(name);
+        reached.and_then(|name| UnixStream::connect_addr(&name)).map_err(work)?;
+        writeln!(io::stdout(), "connected {address}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if !address.contains(':') {
         return Err(Failure::Usage(format!("an address is HOST:PORT, not {address:?}")));
     }
@@ -103,6 +113,34 @@ pub fn connect(address: &str) -> Outcome {
         .map_err(|error| Failure::Work(format!("{address}: {error}")))?;
     writeln!(io::stdout(), "connected {peer}")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Listens at a TCP address or an abstract name, says so, and prints the first bytes that each connection brings.
+pub fn listen(address: &str) -> Outcome {
+    let work = |error| Failure::Work(format!("{address}: {error}"));
+    let mut out = io::stdout();
+    if let Some(name) = address.strip_prefix('@') {
+        let name = unix::SocketAddr::from_abstract_name(name).map_err(work)?;
+        let listener = UnixListener::bind_addr(&name).map_err(work)?;
+        writeln!(out, "listening {address}")?;
+        for stream in listener.incoming() {
+            tell(&mut out, stream.map_err(work)?)?;
+        }
+    } else {
+        let listener = TcpListener::bind(address).map_err(work)?;
+        writeln!(out, "listening {}", listener.local_addr().map_err(work)?)?;
+        for stream in listener.incoming() {
+            tell(&mut out, stream.map_err(work)?)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(out: &mut dyn Write, mut stream: impl Read) -> io::Result<()> {
+    let mut bytes = [0; 256];
+    let count = stream.read(&mut bytes)?;
+    writeln!(out, "heard {}", String::from_utf8_lossy(&bytes[..count]).trim_end())?;
+    out.flush()
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, Failure> {

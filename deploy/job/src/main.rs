@@ -37,7 +37,8 @@ usage: berth-job COMMAND [ARGUMENT...]
   lines N [BYTES]           print N numbered lines, each at least BYTES long with its newline
   env [NAME]                print the environment in order, or one variable
   write-witness FILE TEXT   append a line and wait until it is on disk
-  connect HOST:PORT         open a TCP connection and print the peer's address
+  connect HOST:PORT         open a TCP connection and print the peer's address; @NAME is an abstract name
+  listen HOST:PORT          print what each connection brings first; @NAME is an abstract name
   whoami                    print user, group, capabilities and confinement
   limits                    print the memory and CPU limits seen from inside
 ";
@@ -84,6 +85,7 @@ fn run(args: &[String]) -> Outcome {
         ("env", [variable]) => observe::variable(variable),
         ("write-witness", [file, text]) => act::write_witness(file, text),
         ("connect", [address]) => act::connect(address),
+        ("listen", [address]) => act::listen(address),
         ("whoami", []) => observe::whoami(),
         ("limits", []) => observe::limits(),
         ("help" | "--help" | "-h", _) => act::echo(&mut io::stdout(), &[USAGE.trim_end()]),

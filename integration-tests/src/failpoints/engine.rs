@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use berth_executor::connect::{Connect, ConnectError};
 use berth_executor::runtime::{
     ContainerName, ContainerPlan, CreateError, Delivery, EngineError, Inspected, Listed, OutputLine, Owner,
-    PullError, PullProgress, Runtime, Signal, StartError,
+    PullError, PullProgress, Runtime, Signal, StartError, Upkeep,
 };
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -24,6 +25,10 @@ pub struct FaultyEngine {
 
 #[async_trait]
 impl Runtime for FaultyEngine {
+    fn upkeep(&self, upkeep: Upkeep) -> Option<BoxFuture<'static, ()>> {
+        self.inner.upkeep(upkeep)
+    }
+
     async fn list(&self, owner: &Owner) -> Result<Vec<Listed>, EngineError> {
         between!(self.points, "engine.list", self.inner.list(owner))
     }

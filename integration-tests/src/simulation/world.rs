@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SchedulerId};
+use berth_domain::ids::{AttemptRef, ExecutorId, JobId, Namespace, SchedulerId};
 use berth_domain::resources::GpuDevice;
 use berth_domain::spec::Network;
 use berth_executor::clock::Clock;
@@ -270,6 +270,7 @@ async fn settle_neighbours(runtime: &dyn Runtime, executor: &str) {
             memory_bytes: 1,
             gpus: Vec::new(),
             network: Network::None,
+            namespace: Namespace::trusted("default"),
         };
         runtime.create(&plan).await.expect("nothing is wrong with it yet");
         runtime.start(&plan.name).await.expect("nothing is wrong with it yet");

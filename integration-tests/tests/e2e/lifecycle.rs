@@ -121,7 +121,8 @@ fn a_running_job_is_aborted_within_its_grace() {
     let job = http::post(&cluster.scheduler.http, &path, &json!({ "gracePeriod": "1s" }));
     assert_eq!((&job["state"], &job["exitCode"]), (&json!("ABORTED"), &json!(137)), "{job}");
     assert!(began.elapsed() >= Duration::from_secs(1), "SIGKILL comes after the grace");
-    let running = docker_ok(&["ps", "-q", "--filter", &format!("label=berth.cluster={}", cluster.name)]);
+    let ours = format!("label=berth.cluster={}", cluster.name);
+    let running = docker_ok(&["ps", "-q", "--filter", &ours, "--filter", "label=berth.job"]);
     assert_eq!(running, "", "nothing runs after a confirmed abort");
 }
 

@@ -21,6 +21,7 @@ mod reload;
 mod replicas;
 mod restarts;
 mod settings;
+mod slots;
 mod truth;
 
 use berth_integration_tests::cluster::{Cluster, Size};

@@ -22,7 +22,7 @@ fn cluster_of(pid: u32) -> String {
 
 fn nothing_is_left_of(cluster: &str) {
     assert!(!demos().contains(cluster), "its folder is gone");
-    assert_eq!(docker::containers(cluster), Vec::<String>::new());
+    assert_eq!([docker::containers(cluster), docker::slots(cluster)].concat(), Vec::<String>::new());
     // Its processes all have the name on their command lines.
     let processes = std::fs::read_dir("/proc").expect("processes can be listed").flatten();
     let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());

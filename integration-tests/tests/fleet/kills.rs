@@ -81,7 +81,8 @@ fn under_way(rest: &str) -> Option<()> {
 /// Names an executor that runs jobs.
 fn busy_executor(fleet: &Fleet) -> String {
     until("an executor runs a job", || {
-        let running = docker_ok(&["ps", "-q", "--filter", &format!("label=berth.cluster={}", fleet.cluster)]);
+        let ours = format!("label=berth.cluster={}", fleet.cluster);
+        let running = docker_ok(&["ps", "-q", "--filter", &ours, "--filter", "label=berth.job"]);
         let container = running.lines().next()?.to_owned();
         let labels: Value = docker::inspect(&container)["Config"]["Labels"].clone();
         labels["berth.executor"].as_str().map(str::to_owned)

@@ -61,8 +61,8 @@ fn a_cluster_that_only_the_environment_names_keeps_its_jobs() {
     let fleet = Fleet::new(compose_v2());
     let other = tools::unique("other");
     let label = format!("berth.cluster={other}");
-    let create = ["create", "--label", &label, "--label", "berth.executor=executor-1", IMAGE, "true"];
-    let container = docker_ok(&create);
+    let labels = ["--label", &label, "--label", "berth.executor=executor-1", "--label", "berth.job=x"];
+    let container = docker_ok(&[&["create"], &labels[..], &[IMAGE, "true"]].concat());
     let down = fleet.ok("docker_compose_down", &[("BERTH_CLUSTER", &other)]);
     let left = docker::containers(&other);
     docker::remove_containers(&other);

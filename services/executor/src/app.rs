@@ -22,7 +22,7 @@ use crate::outbox::{Found, Outbox};
 use crate::random::Random;
 use crate::readiness;
 use crate::reconciler::{Parts, Reconciler, Snapshot, StepsParts};
-use crate::runtime::{Owner, Runtime};
+use crate::runtime::{Owner, Runtime, Upkeep};
 use crate::session::{Ready, Session, SessionParts};
 
 /// Commands waiting for the reconciler.
@@ -75,7 +75,19 @@ pub async fn run(deps: Deps, config: ExecutorConfig, stop: CancellationToken) ->
     let Some(problem) = asking.await else { return Ok(()) };
     // The reconciler outlives the session, which still announces the stop.
     let reconciler_stop = CancellationToken::new();
-    let (reconciler, session, readiness) = assemble(deps, config, opened, problem, reconciler_stop.clone());
+    let upkeep_stop = CancellationToken::new();
+    let upkeep = deps.runtime.upkeep(Upkeep {
+        owner: opened.owner.clone(),
+        network_slots: config.network_slots(deps.host.cores),
+        stop: upkeep_stop.clone(),
+    });
+    let lease = watch::channel(opened.lease);
+    let upkeep = upkeep.map(|upkeep| {
+        let upkeep = once_entitled(lease.1.clone(), upkeep, upkeep_stop.clone());
+        AbortOnDropHandle::new(tokio::spawn(upkeep))
+    });
+    let (reconciler, session, readiness) =
+        assemble(deps, config, opened, problem, lease, reconciler_stop.clone());
     let _readiness = AbortOnDropHandle::new(tokio::spawn(readiness));
     // Tasks of their own: however long the one is busy, the other still answers.
     let reconciler = AbortOnDropHandle::new(tokio::spawn(reconciler.run()));
@@ -83,8 +95,24 @@ pub async fn run(deps: Deps, config: ExecutorConfig, stop: CancellationToken) ->
     session.await.map_err(ExecutorError::Broken)?;
     reconciler_stop.cancel();
     reconciler.await.map_err(ExecutorError::Broken)?;
+    upkeep_stop.cancel();
+    if let Some(upkeep) = upkeep {
+        upkeep.await.map_err(ExecutorError::Broken)?;
+    }
     tracing::info!("executor stopped; its containers run on");
     Ok(())
+}
+
+/// Does the engine's upkeep as soon as the name is this executor's own.
+async fn once_entitled(
+    mut lease: watch::Receiver<Lease>,
+    upkeep: impl Future<Output = ()>,
+    stop: CancellationToken,
+) {
+    let entitled = async { lease.wait_for(|lease| lease.entitled).await.is_ok() };
+    if stop.run_until_cancelled(entitled).await == Some(true) {
+        upkeep.await;
+    }
 }
 
 /// What the folder says, and what follows from it.
@@ -128,6 +156,7 @@ fn assemble(
     config: ExecutorConfig,
     opened: Opened,
     engine_problem: Option<String>,
+    (lease_in, lease): (watch::Sender<Lease>, watch::Receiver<Lease>),
     reconciler_stop: CancellationToken,
 ) -> (Reconciler, Session, impl Future<Output = ()> + Send + 'static) {
     let logs = LogStore::new(deps.disk, config.logs);
@@ -136,7 +165,6 @@ fn assemble(
     let (snapshot, snapshot_out) = watch::channel(Snapshot::default());
     let (not_ready_in, not_ready) = watch::channel(engine_problem);
     let readiness = readiness::watch(deps.runtime.clone(), not_ready_in);
-    let (lease_in, lease) = watch::channel(opened.lease);
     let parallelism = config.parallelism(deps.host.cores);
     let capture = Capture {
         runtime: deps.runtime.clone(),

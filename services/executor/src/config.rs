@@ -14,6 +14,10 @@ use thiserror::Error;
 pub const UNNAMED_GPU_MODEL: &str = "gpu";
 /// The most GPUs an override may name.
 const MAX_GPUS: u32 = 1_024;
+/// The most network namespaces that may be kept ready.
+const MOST_NETWORK_SLOTS: usize = 1_000;
+/// How many are on small machines: jobs that wait there for their start hold one already.
+const USUAL_NETWORK_SLOTS: usize = 32;
 /// The longest a container name may be; cluster and executor id are parts of it.
 const MAX_CLUSTER_BYTES: usize = 63;
 
@@ -79,6 +83,9 @@ pub struct ExecutorConfig {
     pub cleanup_after: Duration,
     /// How many containers are made or started at the same time; by default twice the cores.
     pub runtime_parallelism: Option<usize>,
+    /// How many network namespaces are kept ready for jobs at most, 0 for none; by default 32, on large machines
+    /// twice as many as containers are started at the same time. There are never more than jobs at the same time.
+    pub network_slots: Option<usize>,
     /// Amounts instead of those that were found.
     pub overrides: Overrides,
     /// Labels that constraints of jobs may name.
@@ -99,6 +106,7 @@ impl ExecutorConfig {
             data_dir: data_dir.into(),
             cleanup_after: Duration::from_secs(120),
             runtime_parallelism: None,
+            network_slots: None,
             overrides: Overrides::default(),
             labels: BTreeMap::new(),
             safety_interval: Duration::from_secs(10),
@@ -134,6 +142,9 @@ impl ExecutorConfig {
         if self.runtime_parallelism == Some(0) {
             return refuse("runtime-parallelism", "must be at least 1".to_owned());
         }
+        if self.network_slots.is_some_and(|slots| slots > MOST_NETWORK_SLOTS) {
+            return refuse("network-slots", format!("must be \"off\" or 1 to {MOST_NETWORK_SLOTS}"));
+        }
         if self.safety_interval < Duration::from_millis(100) {
             return refuse("safety-interval", "must be at least 100ms".to_owned());
         }
@@ -149,6 +160,12 @@ impl ExecutorConfig {
     pub fn parallelism(&self, cores: usize) -> usize {
         self.runtime_parallelism.unwrap_or(if cores <= 4 { 4.min(2 * cores.max(1)) } else { 2 * cores })
     }
+
+    /// Tells how many network namespaces are kept ready at most on a machine with so many cores.
+    pub fn network_slots(&self, cores: usize) -> usize {
+        let by_cores = (2 * self.parallelism(cores)).clamp(USUAL_NETWORK_SLOTS, MOST_NETWORK_SLOTS);
+        self.network_slots.unwrap_or(by_cores)
+    }
 }
 
 impl fmt::Display for ExecutorConfig {
@@ -158,8 +175,22 @@ impl fmt::Display for ExecutorConfig {
         write!(f, " data-dir={} cleanup-after={:?}", self.data_dir.display(), self.cleanup_after)?;
         let cpus = self.overrides.cpu_millis.map_or_else(|| "(found)".to_owned(), show_cpus);
         let memory = self.overrides.memory_bytes.map_or_else(|| "(found)".to_owned(), show_memory);
-        write!(f, " cpus={cpus} memory={memory} safety-interval={:?}", self.safety_interval)
+        write!(f, " cpus={cpus} memory={memory} safety-interval={:?}", self.safety_interval)?;
+        match self.network_slots {
+            Some(slots) => write!(f, " network-slots={slots}"),
+            None => f.write_str(" network-slots=(by cores)"),
+        }
     }
+}
+
+/// Reads how many network namespaces are kept ready: `off`, or a number.
+///
+/// # Errors
+/// Says what to write instead.
+pub fn parse_network_slots(text: &str) -> Result<usize, String> {
+    let read = if text == "off" { Some(0) } else { text.parse().ok() };
+    let problem = || format!("write \"off\", or a number up to {MOST_NETWORK_SLOTS}");
+    read.filter(|slots| *slots <= MOST_NETWORK_SLOTS).ok_or_else(problem)
 }
 
 /// Reads EXECUTOR_GPUS: `a100:4`, `a100:2,t4:1`, `2`, or `none`.
@@ -222,6 +253,18 @@ mod tests {
         for bad in ["all", "a100:x", "a100:-1", ",", "a100:5000"] {
             assert!(parse_gpu_override(bad).is_err(), "{bad:?} must be refused");
         }
+    }
+
+    #[test]
+    fn network_slots_are_a_number_or_off() {
+        assert_eq!(["off", "0", "12"].map(parse_network_slots), [Ok(0), Ok(0), Ok(12)]);
+        for bad in ["", "on", "-1", "1001"] {
+            assert!(parse_network_slots(bad).is_err(), "{bad:?} must be refused");
+        }
+        assert_eq!([2, 8, 32, 512].map(|cores| config().network_slots(cores)), [32, 32, 128, 1_000]);
+        assert_eq!(ExecutorConfig { network_slots: Some(0), ..config() }.network_slots(8), 0);
+        let many = ExecutorConfig { network_slots: Some(1_001), ..config() };
+        assert_eq!(many.validate().expect_err("it is wrong").setting, "network-slots");
     }
 
     #[test]

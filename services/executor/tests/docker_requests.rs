@@ -2,106 +2,22 @@
 //! what they must be.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says what it expects")]
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+#[path = "docker_requests/engine.rs"]
+mod engine;
+#[path = "docker_requests/slots.rs"]
+mod slots;
 
-use berth_domain::ids::{AttemptRef, JobId};
+use std::collections::BTreeMap;
+
+use berth_domain::ids::{AttemptRef, JobId, Namespace};
 use berth_domain::resources::GpuDevice;
 use berth_domain::spec::Network;
 use berth_executor::runtime::{
     ContainerName, ContainerPlan, CreateError, Delivery, DockerRuntime, DockerSettings, EngineError, Owner,
     Runtime, Signal, StartError, attempt_labels,
 };
+use engine::{Answers, RecordingEngine};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
-
-/// A request as it came over the socket.
-#[derive(Debug, Clone)]
-struct Recorded {
-    method: String,
-    path: String,
-    body: Value,
-}
-
-/// An engine that answers by (method, end of path) and remembers what it was asked.
-struct RecordingEngine {
-    recorded: Arc<Mutex<Vec<Recorded>>>,
-    runtime: DockerRuntime,
-    _folder: tempfile::TempDir,
-}
-
-type Answers = Vec<(&'static str, &'static str, u16, Value)>;
-
-impl RecordingEngine {
-    fn start(mut answers: Answers) -> Self {
-        answers.push(("GET", "/version", 200, json!({ "ApiVersion": "1.41", "MinAPIVersion": "1.12" })));
-        answers.push((
-            "GET",
-            "/info",
-            200,
-            json!({ "ServerVersion": "20.10.24", "InitCommit": { "ID": "" } }),
-        ));
-        let folder = tempfile::tempdir().expect("a folder");
-        let socket = folder.path().join("docker.sock");
-        let listener = UnixListener::bind(&socket).expect("it binds");
-        let recorded: Arc<Mutex<Vec<Recorded>>> = Arc::default();
-        let (answers, log) = (Arc::new(answers), recorded.clone());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, answers.clone(), log.clone()));
-            }
-        });
-        let host = Some(format!("unix://{}", socket.display()));
-        Self { recorded, runtime: DockerRuntime::new(DockerSettings { host }), _folder: folder }
-    }
-
-    fn request(&self, method: &str, path_end: &str) -> Recorded {
-        let recorded = self.recorded.lock().expect("not poisoned");
-        let path = |r: &&Recorded| r.path.split('?').next().is_some_and(|path| path.ends_with(path_end));
-        recorded.iter().find(|r| r.method == method && path(r)).expect("it was asked").clone()
-    }
-}
-
-async fn serve(mut stream: UnixStream, answers: Arc<Answers>, log: Arc<Mutex<Vec<Recorded>>>) {
-    let mut bytes = Vec::new();
-    let head_end = loop {
-        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            break end + 4;
-        }
-        let mut chunk = [0; 4096];
-        match stream.read(&mut chunk).await {
-            Ok(0) | Err(_) => return,
-            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
-        }
-    };
-    let head = String::from_utf8_lossy(&bytes[..head_end]).to_ascii_lowercase();
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "))
-        .and_then(|text| text.parse::<usize>().ok())
-        .unwrap_or(0);
-    while bytes.len() < head_end + length {
-        let mut chunk = [0; 4096];
-        let count = stream.read(&mut chunk).await.expect("it is read");
-        bytes.extend_from_slice(&chunk[..count]);
-    }
-    let line = String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_owned();
-    let mut words = line.split(' ').map(str::to_owned);
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let body = serde_json::from_slice(&bytes[head_end..]).unwrap_or(Value::Null);
-    let plain_path = path.split('?').next().unwrap_or_default().to_owned();
-    log.lock().expect("not poisoned").push(Recorded { method: method.clone(), path, body });
-    let found = answers.iter().find(|(m, end, ..)| *m == method && plain_path.ends_with(end));
-    let (status, body) = found
-        .map_or((404, json!({ "message": "no such thing" })), |(_, _, status, body)| (*status, body.clone()));
-    let text = if status == 204 { String::new() } else { body.to_string() };
-    let answer = format!(
-        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
-        text.len()
-    );
-    let _ = stream.write_all(answer.as_bytes()).await;
-}
 
 fn attempt() -> AttemptRef {
     AttemptRef { job: JobId::trusted("job-1"), number: 2, epoch: 7 }
@@ -123,6 +39,7 @@ fn plan() -> ContainerPlan {
         memory_bytes: 256 << 20,
         gpus: Vec::new(),
         network: Network::Bridge,
+        namespace: Namespace::trusted("team"),
     }
 }
 

@@ -10,7 +10,7 @@ use berth_domain::constraint::Constraint;
 use berth_domain::ids::ExecutorId;
 use berth_domain::quantity::{parse_cpus, parse_memory};
 use berth_executor::clock::{Clock, TokioClock};
-use berth_executor::config::{GpuOverride, Overrides, parse_gpu_override};
+use berth_executor::config::{GpuOverride, Overrides, parse_gpu_override, parse_network_slots};
 use berth_executor::connect::TcpConnect;
 use berth_executor::disk::RealDisk;
 use berth_executor::random::SeededRandom;
@@ -54,6 +54,9 @@ pub struct MachineArgs {
     /// How long an ended container is kept
     #[arg(long, env = "BERTH_CLEANUP_AFTER", default_value = "120s", value_parser = values::duration)]
     cleanup_after: Duration,
+    /// Network namespaces kept ready for jobs at most, or "off"; by default 32, more on large machines
+    #[arg(long, env = "BERTH_NETWORK_SLOTS", value_parser = parse_network_slots, value_name = "COUNT|off")]
+    network_slots: Option<usize>,
 }
 
 /// GPUs as given on the command line.
@@ -111,6 +114,7 @@ impl MachineArgs {
             executor_id,
             cluster: place.cluster,
             cleanup_after: self.cleanup_after,
+            network_slots: self.network_slots,
             overrides: Overrides {
                 cpu_millis: self.cpus,
                 memory_bytes: self.memory,

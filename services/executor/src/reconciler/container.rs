@@ -58,6 +58,7 @@ impl Surroundings {
             memory_bytes: spec.demand.memory_bytes,
             gpus,
             network: spec.network,
+            namespace: spec.namespace.clone(),
         })
     }
 

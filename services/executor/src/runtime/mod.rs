@@ -9,6 +9,7 @@ pub use simulated::{NO_CODE, Ran, SimulatedEngine, SimulatedRuntime};
 pub use types::*;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use tokio::sync::watch;
 
@@ -17,6 +18,12 @@ use tokio::sync::watch;
 /// Every call has a deadline of its own, except `wait`, `pull` and the stream of `logs`.
 #[async_trait]
 pub trait Runtime: Send + Sync {
+    /// Gives the work that the engine needs beside that of attempts, where there is any. It is done only once the
+    /// executor's name is its own, since it removes what an earlier process left; it ends soon after it is told to.
+    fn upkeep(&self, _upkeep: Upkeep) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
     /// Lists every container of an executor, in any state.
     ///
     /// # Errors

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use berth_domain::ids::{AttemptRef, JobId};
+use berth_domain::ids::{AttemptRef, JobId, Namespace};
 use berth_domain::reconcile::ContainerState;
 use berth_domain::resources::GpuDevice;
 use berth_domain::spec::Network;
 use bytes::Bytes;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 /// The labels by which containers are found again.
 pub mod labels {
@@ -22,6 +23,8 @@ pub mod labels {
     pub const ATTEMPT: &str = "berth.attempt";
     /// The epoch of the leader that assigned the attempt.
     pub const EPOCH: &str = "berth.epoch";
+    /// On containers that hold a network for jobs, and are no attempt's: which network it is.
+    pub const SLOT: &str = "berth.slot";
     /// The spec's content, by name.
     pub const SPEC_HASH: &str = "berth.spec-hash";
     /// The machine's boot in which the container was made.
@@ -39,6 +42,17 @@ pub struct Owner {
     pub executor: String,
 }
 
+/// What an engine's upkeep is for.
+#[derive(Debug, Clone)]
+pub struct Upkeep {
+    /// Whose containers these are.
+    pub owner: Owner,
+    /// How many network namespaces are kept ready for jobs at most; 0 is none.
+    pub network_slots: usize,
+    /// Ends it.
+    pub stop: CancellationToken,
+}
+
 /// The name of an attempt's container: the same attempt always has the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContainerName(String);
@@ -49,6 +63,11 @@ impl ContainerName {
         let Owner { cluster, executor } = owner;
         let AttemptRef { job, number, epoch } = attempt;
         Self(format!("berth-{cluster}-{executor}-{job}-{number}-{epoch}"))
+    }
+
+    /// Takes the name that an engine shows of a container.
+    pub(super) fn found(name: String) -> Self {
+        Self(name)
     }
 
     /// Shows the name as text.
@@ -86,6 +105,8 @@ pub struct ContainerPlan {
     pub gpus: Vec<GpuDevice>,
     /// Its network.
     pub network: Network,
+    /// The tenant, with whose jobs alone it may share anything, and only one after the other.
+    pub namespace: Namespace,
 }
 
 /// What an engine shows of a container.

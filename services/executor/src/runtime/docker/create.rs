@@ -5,9 +5,12 @@ use std::collections::HashMap;
 
 use berth_domain::spec::Network;
 use bollard::models::{
-    ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 
+use super::engine::BRIDGE;
+use super::slots::Slot;
 use crate::runtime::ContainerPlan;
 
 /// Docker's smallest memory limit. A smaller demand gets this much: it was reserved with less, but
@@ -23,8 +26,9 @@ const LEAST_CPU_QUOTA_MICROS: u64 = 1_000;
 /// The most processes and threads of a container.
 const MOST_PROCESSES: i64 = 512;
 
-/// Describes the container. `init` says whether the engine has an init process to put in front.
-pub(super) fn body(plan: &ContainerPlan, init: bool) -> ContainerCreateBody {
+/// Describes the container. `init` says whether the engine has an init process to put in front; in a slot, the
+/// container has no network of its own.
+pub(super) fn body(plan: &ContainerPlan, init: bool, slot: Option<&Slot>) -> ContainerCreateBody {
     ContainerCreateBody {
         image: Some(plan.image.clone()),
         cmd: (!plan.command.is_empty()).then(|| plan.command.clone()),
@@ -33,18 +37,16 @@ pub(super) fn body(plan: &ContainerPlan, init: bool) -> ContainerCreateBody {
         labels: Some(plan.labels.clone().into_iter().collect()),
         tty: Some(false),
         open_stdin: Some(false),
-        host_config: Some(host_config(plan, init)),
+        host_config: Some(host_config(plan, init, slot)),
         ..ContainerCreateBody::default()
     }
 }
 
-fn host_config(plan: &ContainerPlan, init: bool) -> HostConfig {
+fn host_config(plan: &ContainerPlan, init: bool, slot: Option<&Slot>) -> HostConfig {
     let (period, quota) = cpu_quota(plan.cpu_millis);
     let memory_bytes = signed(plan.memory_bytes.max(LEAST_MEMORY_BYTES));
-    let network = match plan.network {
-        Network::Bridge => "bridge",
-        Network::None => "none",
-    };
+    let network =
+        slot.map_or_else(|| network_mode(plan.network).to_owned(), |slot| format!("container:{}", slot.id));
     HostConfig {
         cpu_period: Some(period),
         cpu_quota: Some(quota),
@@ -58,7 +60,8 @@ fn host_config(plan: &ContainerPlan, init: bool) -> HostConfig {
         privileged: Some(false),
         init: Some(init),
         ipc_mode: Some("private".to_owned()),
-        network_mode: Some(network.to_owned()),
+        network_mode: Some(network),
+        mounts: slot.map(files),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             ..RestartPolicy::default()
@@ -74,6 +77,32 @@ fn host_config(plan: &ContainerPlan, init: bool) -> HostConfig {
         }),
         ..HostConfig::default()
     }
+}
+
+/// A network as Docker names it.
+pub(super) fn network_mode(network: Network) -> &'static str {
+    match network {
+        Network::Bridge => BRIDGE,
+        Network::None => "none",
+    }
+}
+
+/// Mounts the files that belong to a slot's network read-only: Docker mounts them by itself, but for writing, so
+/// that one job could leave names to the next.
+fn files(slot: &Slot) -> Vec<Mount> {
+    let files = [
+        ("/etc/hosts", &slot.hosts),
+        ("/etc/resolv.conf", &slot.resolv_conf),
+        ("/etc/hostname", &slot.hostname),
+    ];
+    let mount = |(target, source): (&str, &String)| Mount {
+        target: Some(target.to_owned()),
+        source: Some(source.clone()),
+        typ: Some(MountType::BIND),
+        read_only: Some(true),
+        ..Mount::default()
+    };
+    files.map(mount).to_vec()
 }
 
 /// A hard quota as (period, quota) in microseconds. Docker's NanoCpus would do the same, but it

@@ -3,12 +3,15 @@
 
 mod client;
 mod create;
+mod engine;
 mod errors;
 mod output;
 mod probe;
 mod pull;
 mod reach;
 mod seen;
+mod slots;
 
-pub use client::{DockerRuntime, DockerSettings};
+pub use client::DockerRuntime;
+pub use engine::DockerSettings;
 pub use probe::{BridgeFacts, EngineFacts, probe_docker};

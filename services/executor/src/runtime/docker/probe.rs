@@ -8,7 +8,7 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::query_parameters::InspectNetworkOptions;
 
-use super::client::{BRIDGE, DockerSettings, USUAL_HOST, timed};
+use super::engine::{BRIDGE, DockerSettings, USUAL_HOST, timed};
 use super::errors::{Answer, answer};
 use super::reach::Reach;
 use crate::runtime::EngineError;

@@ -42,6 +42,14 @@ pub(super) fn inspected(container: &ContainerInspectResponse) -> Inspected {
     }
 }
 
+/// Says whether a container was made in the network of another, and has never run.
+pub(super) fn waits_in_slot(container: &ContainerInspectResponse) -> bool {
+    let state = container.state.as_ref().and_then(|state| state.status);
+    let network = container.host_config.as_ref().and_then(|host| host.network_mode.as_deref());
+    state == Some(ContainerStateStatusEnum::CREATED)
+        && network.is_some_and(|mode| mode.starts_with("container:"))
+}
+
 /// Reads a container of a list; `None` when it has not our labels.
 pub(super) fn listed(container: &ContainerSummary) -> Option<Listed> {
     let labels = container.labels.as_ref()?;
