@@ -169,7 +169,7 @@ fn listen(cluster: &str, host: Option<&str>, to: &std::path::Path, since_s: u64)
     let host = host.map(|host| format!("-H {host} ")).unwrap_or_default();
     // The stream goes to a file, so that no event is lost to a bounded buffer.
     let script = format!(
-        "exec docker {host}events --since {since_s} --filter label=berth.cluster={cluster} \
+        "exec docker {host}events --since {since_s} --filter label=berth.cluster={cluster} --filter label=berth.job \
          --filter event=start --filter event=die --format '{{{{json .}}}}' >> {}",
         to.display()
     );

@@ -9,12 +9,15 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+/// Longer times count as this.
+const LONGEST_US: u64 = 600_000_000;
+
 /// Times of one kind, in microseconds.
 pub struct Times(Mutex<Histogram<u64>>);
 
 impl Default for Times {
     fn default() -> Self {
-        Self(Mutex::new(Histogram::new(3).expect("three digits")))
+        Self(Mutex::new(Histogram::new_with_bounds(1, LONGEST_US, 3).expect("bounds and digits")))
     }
 }
 

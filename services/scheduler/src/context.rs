@@ -17,6 +17,7 @@ use crate::config::SchedulerConfig;
 use crate::entropy::{Entropy, JobIds};
 use crate::feed::FeedEvent;
 use crate::image::Image;
+use crate::jobs::pending::Remembered;
 use crate::sessions::Sessions;
 use crate::specs::Specs;
 
@@ -49,6 +50,8 @@ pub struct Context {
     pub sessions: Sessions,
     /// Specs that need not be read.
     pub specs: Specs,
+    /// Why jobs wait, in a large cluster.
+    pub remembered: Remembered,
     /// Lets submits in.
     pub admission: Admission,
     /// Cancelled when the replica stops: whatever never ends by itself ends then.
@@ -84,6 +87,7 @@ impl Context {
             sessions: Sessions::default(),
             specs: Specs::default(),
             admission: Admission::default(),
+            remembered: Remembered::default(),
             stop,
             loading: tokio::sync::Mutex::default(),
             store_answered: Mutex::new(Instant::now()),

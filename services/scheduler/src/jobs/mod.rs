@@ -3,7 +3,7 @@
 pub mod abort;
 pub mod explain;
 pub mod list;
-mod pending;
+pub mod pending;
 pub mod show;
 pub mod submit;
 pub mod wait;

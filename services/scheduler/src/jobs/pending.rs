@@ -1,7 +1,9 @@
 //! Why a job waits, in the words and numbers that clients are shown.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use berth_api::convert::timestamp;
 use berth_api::v1;
@@ -12,6 +14,7 @@ use berth_domain::job::Job;
 use berth_domain::placement::{Node, Obstacle, explain};
 use berth_domain::resources::Demand;
 use berth_domain::spec::OnLost;
+use tokio::time::Instant;
 
 use crate::image::{Image, queue_limit_ms};
 
@@ -24,9 +27,41 @@ pub struct Reasons<'a> {
     /// Now, and how long after its last heartbeat an executor is judged lost.
     times: (u64, u64),
     is_kept: IsKept<'a>,
-    nodes: BTreeMap<ExecutorId, Node>,
+    nodes: OnceCell<BTreeMap<ExecutorId, Node>>,
     /// What stands in the way of a demand.
     found: BTreeMap<Demand, Found>,
+}
+
+/// From so many executors on, what was found is good for a while: to look at all of them for every submit would keep
+/// everybody else waiting.
+const MANY: usize = 256;
+/// That long.
+const FRESH: Duration = Duration::from_secs(1);
+/// Demands that are remembered.
+const MOST_DEMANDS: usize = 1_000;
+
+/// What was found of late in a large cluster.
+#[derive(Default)]
+pub struct Remembered(Mutex<(Option<Instant>, BTreeMap<Demand, Found>)>);
+
+impl Remembered {
+    /// Lets reasons be told with what is remembered; what they find is remembered in turn.
+    pub fn with<T>(&self, reasons: Reasons<'_>, tell: impl FnOnce(&mut Reasons<'_>) -> T) -> T {
+        let mut reasons = reasons;
+        if reasons.image.executors().nth(MANY).is_none() {
+            return tell(&mut reasons);
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, found) = &mut *known;
+        if since.is_none_or(|since| since.elapsed() > FRESH) || found.len() > MOST_DEMANDS {
+            *since = Some(Instant::now());
+            found.clear();
+        }
+        reasons.found = std::mem::take(found);
+        let told = tell(&mut reasons);
+        *found = reasons.found;
+        told
+    }
 }
 
 /// What stands in the way of a demand.
@@ -43,7 +78,7 @@ struct Found {
 impl<'a> Reasons<'a> {
     /// Begins to look at executors.
     pub fn new(image: &'a Image, times: (u64, u64), is_kept: IsKept<'a>) -> Self {
-        Self { image, times, is_kept, nodes: image.nodes(), found: BTreeMap::new() }
+        Self { image, times, is_kept, nodes: OnceCell::new(), found: BTreeMap::new() }
     }
 
     /// Says why a job waits.
@@ -67,10 +102,11 @@ impl<'a> Reasons<'a> {
     }
 
     fn look(&self, demand: &Demand) -> Found {
-        let free = || self.nodes.values().filter(|node| node.takes_jobs && node.fits(demand));
-        let obstacle = explain(demand, self.nodes.values());
+        let nodes = self.nodes.get_or_init(|| self.image.nodes());
+        let free = || nodes.values().filter(|node| node.takes_jobs && node.fits(demand));
+        let obstacle = explain(demand, nodes.values());
         let is_busy = matches!(obstacle, Obstacle::Busy { .. });
-        let blockers = if is_busy { blockers(demand, self.nodes.values()) } else { Vec::new() };
+        let blockers = if is_busy { blockers(demand, nodes.values()) } else { Vec::new() };
         let is_open = free().any(|node| !(self.is_kept)(&node.id));
         Found { obstacle, has_room: free().next().is_some(), is_open, blockers }
     }

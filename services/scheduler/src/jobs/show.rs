@@ -91,7 +91,9 @@ fn reasons(context: &Context, jobs: &[Job]) -> BTreeMap<JobId, v1::PendingReason
     let (now_ms, lost_after_ms) = (context.clock.now_ms(), context.config.lost_after_ms());
     context.with_image(|image| {
         let is_kept = |executor: &ExecutorId| image.kept().contains_key(executor);
-        let mut reasons = Reasons::new(image, (now_ms, lost_after_ms), &is_kept);
-        waiting.map(|job| (job.id.clone(), reasons.of(job))).collect()
+        let reasons = Reasons::new(image, (now_ms, lost_after_ms), &is_kept);
+        context
+            .remembered
+            .with(reasons, |reasons| waiting.map(|job| (job.id.clone(), reasons.of(job))).collect())
     })
 }

@@ -74,11 +74,9 @@ pub async fn register(
                 tracing::info!(executor_id = %next.id, peer = %next.peer_address, "executor registered");
                 // At once, before the leader gives it to somebody again.
                 recovery::recover(context, &request, &next, generation).await?;
-                // So that its session is found without a look at all executors, and whoever was stored before it is seen.
-                if !reached(context, committed.position, CATCH_UP).await {
-                    load(context).await.map_err(|e| context.problem(&e))?;
-                }
-                check_devices_again(context, &next, generation).await?;
+                // So that its session is known here when it opens, and whoever was stored before it is seen.
+                let is_shown = reached(context, committed.position, CATCH_UP).await;
+                check_devices_again(context, &next, generation, is_shown).await?;
                 return respond(context, &request, next, generation).await;
             }
             Some(Verdict::Conflict(Conflict::Revision(_) | Conflict::Missing)) => {}
@@ -259,9 +257,13 @@ async fn check_devices_again(
     context: &Context,
     registered: &Executor,
     generation: u64,
+    is_shown: bool,
 ) -> Result<(), Problem> {
     if registered.capacity.gpus.iter().all(|gpu| gpu.emulated) {
         return Ok(());
+    }
+    if !is_shown {
+        load(context).await.map_err(|e| context.problem(&e))?;
     }
     let earlier = |other: &&Executor| other.revision < registered.revision;
     let sharing = sharing(context, registered).await?;

@@ -26,7 +26,10 @@ use super::reports::{Recent, ReportError, Speaker, commit_reports};
 use super::starts::{self, stop};
 use super::updates::UpdateClient;
 use crate::context::{Context, stopping};
+use crate::feed::reached;
 
+/// How long the image may take to show what the store has.
+const CATCH_UP: Duration = Duration::from_secs(3);
 /// How long the first message of a session may take.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// Messages that may wait for a slow executor.
@@ -130,13 +133,21 @@ pub async fn serve(
 
 /// The executor of a session. It need not be the newest: whatever a session does, the store compares it.
 async fn identify(context: &Context, session: &SessionId) -> Result<Arc<Executor>, Problem> {
-    if let Some(known) = context.with_image(|image| image.executor_of(session).cloned()) {
+    let known = || context.with_image(|image| image.executor_of(session).cloned());
+    if let Some(known) = known() {
         return Ok(known);
     }
-    // Registered a moment ago, or long over.
-    let executors = context.store.executors().await.map_err(|e| context.problem(&e))?;
-    let known = executors.into_iter().find(|executor| executor.session.as_ref() == Some(session));
-    known.map(Arc::new).ok_or_else(session_over)
+    // Registered a moment ago, perhaps elsewhere, or long over: an image as new as the store is now shows which.
+    let head = context.store.head().await.map_err(|e| context.problem(&e))?;
+    if !reached(context, head, CATCH_UP).await {
+        return Err(Problem::Unavailable {
+            reason: "REPLICA_BEHIND",
+            message: "This scheduler is behind the store and does not know the session yet; retry."
+                .to_owned(),
+            retry_after: Duration::from_secs(1),
+        });
+    }
+    known().ok_or_else(session_over)
 }
 
 fn session_over() -> Problem {
