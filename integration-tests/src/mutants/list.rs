@@ -304,6 +304,8 @@ pub const MUTANTS: &[Mutant] = &[
         edits: &[
             edit(APP, "context.clock.observe(time_ms);", "let _ = time_ms;"),
             edit(LOCK, "context.clock.observe(lock.expiry_ms.saturating_sub(ttl_ms));", "let _ = ttl_ms;"),
+            // Else the leader's safety pass tells it, ten seconds later.
+            edit(FEED, "context.clock.observe(meta.time_ms);", "let _ = meta.time_ms;"),
         ],
     },
     Mutant {

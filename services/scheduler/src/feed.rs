@@ -156,10 +156,14 @@ async fn snapshot(context: &Context) -> Result<Image, StoreError> {
     Ok(image)
 }
 
-/// Waits until the image has reached a position, or for `limit`. `false` after the limit.
+/// Waits until the image has reached a position. `false` once it has stood still for `limit`: one that is far behind and
+/// goes on needs no help, least of all a reading of everything.
 pub async fn reached(context: &Context, position: Position, limit: Duration) -> bool {
     let mut applied = context.applied.subscribe();
-    tokio::time::timeout(limit, applied.wait_for(|at| *at >= position))
-        .await
-        .is_ok_and(|result| result.is_ok())
+    while *applied.borrow_and_update() < position {
+        if !tokio::time::timeout(limit, applied.changed()).await.is_ok_and(|changed| changed.is_ok()) {
+            return false;
+        }
+    }
+    true
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 
 /// Commits under way at the same time: the next is gathered while the store is busy with those.
-const UNDER_WAY: usize = 4;
+const UNDER_WAY: usize = 2;
 /// The most updates of an entry: what one session has to say is cut into parts, so that calls are full.
 const PART: usize = 20;
 /// Entries that may wait.
