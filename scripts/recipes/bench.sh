@@ -1,5 +1,5 @@
 #!/bin/sh
-# bench placement|lives|scale [OPTION...]    measure placement, lives of jobs a second, or how Berth grows (docs/benchmarks.md)
+# bench placement|lives|scale|containers [OPTION...]    measure, each beside its limit (docs/benchmarks.md)
 
 case ${1:-} in
     placement) ;;
@@ -16,8 +16,16 @@ case ${1:-} in
         need_compiler
         cargo build --release --quiet -p berth --bin berth || fail "The build failed."
         ;;
-    '') usage_error "What is to be measured? ./run bench placement, ./run bench lives, or ./run bench scale" ;;
-    *) usage_error "There is no benchmark \"$1\"; there are: placement, lives, scale" ;;
+    containers)
+        need_compiler
+        need_docker
+        setup_tools redis busybox
+        setup_images
+        export_tools
+        cargo build --release --quiet -p berth --bin berth || fail "The build failed."
+        ;;
+    '') usage_error "What is to be measured? ./run bench placement, lives, scale or containers" ;;
+    *) usage_error "There is no benchmark \"$1\"; there are: placement, lives, scale, containers" ;;
 esac
 need_compiler
 run_program release "$@"

@@ -156,8 +156,8 @@ impl Stage {
         count / began.elapsed().as_secs_f64()
     }
 
-    /// Submits from many clients as fast as it goes; gives how many jobs were stored, and how many calls refused.
-    pub async fn flood(&mut self, clients: usize, lasting: Duration) -> (usize, usize) {
+    /// Begins to submit from many clients as fast as it goes; each gives how many jobs were stored, and how many calls refused.
+    pub fn flood(&self, clients: usize, lasting: Duration) -> JoinSet<(usize, usize)> {
         let until = Instant::now() + lasting;
         let mut flood = JoinSet::new();
         for _ in 0..clients {
@@ -177,10 +177,7 @@ impl Stage {
                 (stored, refused)
             });
         }
-        let counts = flood.join_all().await;
-        let stored = counts.iter().map(|(stored, _)| stored).sum();
-        self.pending += stored;
-        (stored, counts.iter().map(|(_, refused)| refused).sum())
+        flood
     }
 
     fn client(&self) -> Channel {
@@ -249,5 +246,8 @@ async fn submit(channel: Channel, from: usize, batch: usize) -> Result<usize, Co
     let request = v1::BatchSubmitJobsRequest { requests, ..Default::default() };
     let answer = JobServiceClient::new(channel).batch_submit_jobs(request).await;
     let results = answer.map_err(|status| status.code())?.into_inner().results;
-    Ok(results.iter().filter(|result| matches!(result.outcome, Some(Outcome::Job(_)))).count())
+    for result in &results {
+        assert!(matches!(result.outcome, Some(Outcome::Job(_))), "a job is refused: {result:?}");
+    }
+    Ok(results.len())
 }

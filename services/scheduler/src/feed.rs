@@ -167,3 +167,8 @@ pub async fn reached(context: &Context, position: Position, limit: Duration) -> 
     }
     true
 }
+
+/// The same for those who are waited for themselves: `limit` is all that it may take.
+pub async fn reached_within(context: &Context, position: Position, limit: Duration) -> bool {
+    tokio::time::timeout(limit, reached(context, position, limit)).await.unwrap_or(false)
+}

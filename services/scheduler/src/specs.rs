@@ -10,8 +10,9 @@ use berth_domain::spec::JobSpec;
 
 /// So many bytes of specs at most are kept, about.
 const MOST_BYTES: usize = 32 << 20;
-/// What one takes beside its texts, about.
+/// What one takes beside its texts, about, and a text beside its bytes.
 const BYTES_EACH: usize = 512;
+const BYTES_A_TEXT: usize = 48;
 
 /// A spec, by its content's name: another job may have had the same id.
 #[derive(Debug)]
@@ -75,9 +76,14 @@ impl Shelf {
     }
 }
 
+/// What the texts of a spec take, about, the empty ones too.
 fn texts(spec: &JobSpec) -> usize {
-    let pairs = spec.env.iter().chain(&spec.labels).map(|(key, value)| key.len() + value.len());
-    spec.image.len() + spec.command.iter().map(String::len).sum::<usize>() + pairs.sum::<usize>()
+    let pairs = spec.env.iter().chain(&spec.labels).flat_map(|(key, value)| [key, value]);
+    let single =
+        [&spec.image, &spec.working_dir].into_iter().chain(&spec.command).chain(&spec.demand.gpu_models);
+    let constraints = spec.demand.constraints.iter().map(|constraint| constraint.to_string().len());
+    let all = pairs.chain(single).map(String::len).chain(constraints);
+    all.map(|bytes| BYTES_A_TEXT + bytes).sum()
 }
 
 #[cfg(test)]

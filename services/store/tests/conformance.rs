@@ -89,6 +89,7 @@ promises! {
         a_key_is_forgotten_in_the_end,
         a_job_id_is_taken_once,
         a_call_is_applied_in_its_order,
+        submits_of_a_call_find_who_is_there,
         an_executor_is_written_at_its_revision_only,
         a_call_of_too_many_mutations_is_refused,
         of_two_racing_clients_exactly_one_wins,

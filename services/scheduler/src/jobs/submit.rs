@@ -44,7 +44,7 @@ pub async fn submit(context: &Context, request: v1::SubmitJobRequest) -> Result<
         let shown = super::show::show_with(context, &[Arc::unwrap_or_clone(checked.job)], &specs).await?;
         return shown.into_iter().next().ok_or_else(not_shown);
     }
-    let _place = context.admission.enter(1)?;
+    let _place = context.admission.enter(1, request.encoded_len())?;
     let verdict =
         commit(context, std::slice::from_mut(&mut checked)).await.map_err(|e| context.problem(&e))?;
     let job = settled(context, &checked, verdict.first()).await?;
@@ -73,7 +73,7 @@ pub async fn batch(
             ),
         ));
     }
-    let _place = context.admission.enter(request.requests.len())?;
+    let _place = context.admission.enter(request.requests.len(), size)?;
     let mut items = check_all(context, &request)?;
     let mut results = Vec::with_capacity(items.len());
     for chunk in items.chunks_mut(MAX_MUTATIONS) {
@@ -196,7 +196,7 @@ async fn commit(context: &Context, items: &mut [Checked]) -> Result<Vec<Verdict>
         spec: Arc::clone(&item.spec),
         idempotency: item.key.clone(),
     };
-    let _turn = context.admission.turn().await;
+    let _turn = context.admission.turn(items.len()).await;
     let mut tries = 0;
     let mut generation = date(context, items);
     loop {

@@ -17,8 +17,10 @@ use crate::feed::{load, reached};
 
 /// How long the image may take to show what was committed before everything is read again.
 const CATCH_UP: Duration = Duration::from_secs(1);
-/// How many times longer than a safety pass took nobody looks again: much is not read all the time.
+/// How many times longer than a safety pass took nobody looks again, and how long at most: much is not read all the
+/// time.
 const REST: u32 = 50;
+const MOST_REST: Duration = Duration::from_secs(600);
 /// The wait after a failed commit.
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 
@@ -63,10 +65,12 @@ async fn place_for_ever(context: &Context, term: &Term) {
             () = sleep_until(deadline.unwrap_or(safety)), if deadline.is_some() => {}
             () = sleep_until(safety) => {
                 let began = Instant::now();
-                if let Err(error) = load(context).await {
-                    tracing::warn!(%error, "safety pass could not read the store");
+                let mut rest = context.config.safety_interval;
+                match load(context).await {
+                    Ok(()) => rest = rest.max((REST * began.elapsed()).min(MOST_REST)),
+                    Err(error) => tracing::warn!(%error, "safety pass could not read the store"),
                 }
-                safety = Instant::now() + context.config.safety_interval.max(REST * began.elapsed());
+                safety = Instant::now() + rest;
             }
         }
     }

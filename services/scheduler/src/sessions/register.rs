@@ -20,7 +20,7 @@ use super::registry::Registered;
 use crate::app::Connect;
 use crate::context::Context;
 use crate::entropy::random_name;
-use crate::feed::{load, reached};
+use crate::feed::reached_within;
 use crate::image::Image;
 
 /// How long another replica may take to say whether it holds a session.
@@ -75,7 +75,7 @@ pub async fn register(
                 // At once, before the leader gives it to somebody again.
                 recovery::recover(context, &request, &next, generation).await?;
                 // So that its session is known here when it opens, and whoever was stored before it is seen.
-                let is_shown = reached(context, committed.position, CATCH_UP).await;
+                let is_shown = reached_within(context, committed.position, CATCH_UP).await;
                 check_devices_again(context, &next, generation, is_shown).await?;
                 return respond(context, &request, next, generation).await;
             }
@@ -233,16 +233,23 @@ fn gpu_in_use(gpu: &GpuDevice, other: &Executor) -> Problem {
 
 /// The living executors that have a real device of this one, by the image; their leases as the store has them.
 async fn sharing(context: &Context, candidate: &Executor) -> Result<Vec<Executor>, Problem> {
-    let is_other = |other: &&Arc<Executor>| other.id != candidate.id && shared(other, candidate).is_some();
+    let is_other = |other: &&Arc<Executor>| {
+        other.id != candidate.id && other.session.is_some() && shared(other, candidate).is_some()
+    };
     let ids: Vec<ExecutorId> = context
         .with_image(|image| image.executors().filter(is_other).map(|other| other.id.clone()).collect());
     let mut found = Vec::new();
     for id in ids {
         found.extend(context.store.executor(&id).await.map_err(|e| context.problem(&e))?);
     }
+    Ok(living(context, found))
+}
+
+/// Those whose lease runs.
+fn living(context: &Context, mut executors: Vec<Executor>) -> Vec<Executor> {
     let now_ms = context.clock.now_ms();
-    found.retain(|other| other.session.is_some() && other.lease_expiry_ms > now_ms);
-    Ok(found)
+    executors.retain(|other| other.session.is_some() && other.lease_expiry_ms > now_ms);
+    executors
 }
 
 /// A real device that both have.
@@ -262,11 +269,17 @@ async fn check_devices_again(
     if registered.capacity.gpus.iter().all(|gpu| gpu.emulated) {
         return Ok(());
     }
-    if !is_shown {
-        load(context).await.map_err(|e| context.problem(&e))?;
-    }
-    let earlier = |other: &&Executor| other.revision < registered.revision;
-    let sharing = sharing(context, registered).await?;
+    // Rather both give way than none: a record may have changed since.
+    let earlier = |other: &&Executor| {
+        let order = |executor: &Executor| (executor.register_time_ms, executor.id.clone());
+        other.revision < registered.revision || order(other) < order(registered)
+    };
+    let sharing = if is_shown {
+        sharing(context, registered).await?
+    } else {
+        let all = context.store.executors().await.map_err(|e| context.problem(&e))?;
+        living(context, all.into_iter().filter(|other| other.id != registered.id).collect())
+    };
     let Some((other, gpu)) =
         sharing.iter().filter(earlier).find_map(|other| Some((other, shared(other, registered)?)))
     else {

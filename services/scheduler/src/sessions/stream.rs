@@ -26,10 +26,12 @@ use super::reports::{Recent, ReportError, Speaker, commit_reports};
 use super::starts::{self, stop};
 use super::updates::UpdateClient;
 use crate::context::{Context, stopping};
-use crate::feed::reached;
+use crate::feed::reached_within;
 
 /// How long the image may take to show what the store has.
-const CATCH_UP: Duration = Duration::from_secs(3);
+const CATCH_UP: Duration = Duration::from_secs(2);
+/// The most messages whose reports are stored together.
+const MOST_GATHERED: usize = 100;
 /// How long the first message of a session may take.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// Messages that may wait for a slow executor.
@@ -139,7 +141,7 @@ async fn identify(context: &Context, session: &SessionId) -> Result<Arc<Executor
     }
     // Registered a moment ago, perhaps elsewhere, or long over: an image as new as the store is now shows which.
     let head = context.store.head().await.map_err(|e| context.problem(&e))?;
-    if !reached(context, head, CATCH_UP).await {
+    if !reached_within(context, head, CATCH_UP).await {
         return Err(Problem::Unavailable {
             reason: "REPLICA_BEHIND",
             message: "This scheduler is behind the store and does not know the session yet; retry."
@@ -495,7 +497,10 @@ fn gather(
     mut message: v1::SessionRequest,
     incoming: &mut (impl Incoming<Item = Result<v1::SessionRequest, Status>> + Unpin),
 ) -> (v1::SessionRequest, bool) {
-    while is_reports_alone(&message) && message.reports.len() < MAX_MUTATIONS {
+    for _ in 0..MOST_GATHERED {
+        if !is_reports_alone(&message) || message.reports.len() >= MAX_MUTATIONS {
+            break;
+        }
         match incoming.next().now_or_never() {
             Some(Some(Ok(next))) => {
                 message.reports.extend(next.reports);

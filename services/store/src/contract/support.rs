@@ -173,6 +173,7 @@ pub(super) async fn read(store: &Arc<dyn Store>, id: &str) -> Option<Job> {
 
 pub(super) async fn read_executor(store: &Arc<dyn Store>, id: &str) -> Executor {
     let all = store.executors().await.expect("a read");
+    assert_eq!(store.executor(&executor_id("nobody")).await.expect("a read"), None);
     for known in &all {
         assert_eq!(store.executor(&known.id).await.expect("a read").as_ref(), Some(known));
     }

@@ -210,6 +210,18 @@ pub async fn a_call_is_applied_in_its_order(subject: &dyn Subject) {
     check_agreement(&store).await;
 }
 
+pub async fn submits_of_a_call_find_who_is_there(subject: &dyn Subject) {
+    let store = subject.open().await;
+    let base = apply(&store, submit(job("y"))).await.revision;
+    let committed = commit(&store, ["x", "x", "y", "z"].map(|id| submit(job(id))).into()).await;
+    let taken = Verdict::Conflict(Conflict::JobExists);
+    let expected = [Verdict::Applied(base + 1), taken.clone(), taken.clone(), Verdict::Applied(base + 2)];
+    assert_eq!(committed.verdicts, expected);
+    let committed = commit(&store, ["v", "w", "v"].map(|id| submit(job(id))).into()).await;
+    assert_eq!(committed.verdicts, [Verdict::Applied(base + 3), Verdict::Applied(base + 4), taken]);
+    check_agreement(&store).await;
+}
+
 pub async fn an_executor_is_written_at_its_revision_only(subject: &dyn Subject) {
     let store = subject.open().await;
     let mut unknown = executor("e1", &[]);
