@@ -26,6 +26,7 @@ pub const STORE: &[&str] = &[
     "store.specs",
     "store.page",
     "store.executors",
+    "store.executor",
     "store.head",
     "store.changes",
     "store.renew_leases",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use berth_domain::executor::Executor;
-use berth_domain::ids::JobId;
+use berth_domain::ids::{ExecutorId, JobId};
 use berth_domain::job::Job;
 use berth_domain::spec::JobSpec;
 use berth_store::{
@@ -47,6 +47,10 @@ impl Store for FaultyStore {
 
     async fn executors(&self) -> Result<Vec<Executor>, StoreError> {
         between!(self.points, "store.executors", self.inner.executors())
+    }
+
+    async fn executor(&self, id: &ExecutorId) -> Result<Option<Executor>, StoreError> {
+        between!(self.points, "store.executor", self.inner.executor(id))
     }
 
     async fn head(&self) -> Result<Position, StoreError> {

@@ -79,6 +79,15 @@ fn a_scheduler_dies_at(point: &str) {
         executor.line("ready role=executor");
         first.signal("TERM");
     }
+    if point.starts_with("store.specs") {
+        // Specs of jobs that were submitted here are at hand when these start: only who looks at jobs has them read.
+        let mut look = Command::new(tools::berth());
+        look.args(["--retry-for", "0s", "ps", "-a"]).env("BERTH_ADDR", &dying);
+        until_within(PATIENCE, &format!("the scheduler dies at {point}"), || {
+            look.output().expect("berth runs");
+            first.has_ended()
+        });
+    }
     assert_eq!(first.ended(PATIENCE), None, "it dies at {point}: {}", first.output());
 
     let mut command = Command::new(tools::berth());
