@@ -91,6 +91,7 @@ async fn a_slot_is_made_of_nothing_but_a_network_and_a_job_in_it_cannot_write_it
         "Image": "berth-pause:1",
         "Entrypoint": ["/pause"],
         "User": "65534:65534",
+        "StopSignal": "SIGKILL",
         "Labels": { "berth.cluster": "prod", "berth.executor": "node-1", "berth.slot": "none" },
         "HostConfig": {
             "Memory": 33_554_432,
