@@ -116,6 +116,14 @@ impl Outbox {
         self.disk.write_atomic(&path(attempt, STARTING), b"").await
     }
 
+    /// Takes back that an attempt is about to start: it has not, and will not before it is said again.
+    ///
+    /// # Errors
+    /// Fails when the disk does; a process that comes after this one then takes the attempt for started.
+    pub async fn not_started(&self, attempt: &AttemptRef) -> io::Result<()> {
+        self.disk.remove(&path(attempt, STARTING)).await
+    }
+
     /// Makes durable why a container was asked to stop.
     ///
     /// # Errors

@@ -50,6 +50,10 @@ pub(super) struct Attempt {
     pub witnessed: bool,
     /// The container is of an earlier boot of the machine.
     pub old_boot: bool,
+    /// The container there is has not run, and cannot in its network slot.
+    pub slot_dead: bool,
+    /// That was so once: it was, or is to be, made anew.
+    pub remade: bool,
     /// How long it has to end when the lease has ended, where it then must.
     pub fence_grace_ms: Option<u64>,
     /// A stop of which nobody knows whether its SIGTERM has arrived.
@@ -206,7 +210,12 @@ impl Attempt {
             Outcome::Seen(seen) => return self.looked(seen, now_ms, jitter),
             Outcome::Created => {
                 self.container = Some(ContainerState::Created);
-                self.old_boot = false;
+                (self.old_boot, self.slot_dead) = (false, false);
+            }
+            Outcome::SlotDead => {
+                // Without it, its absence would mean that it has run and nobody knows how it ended.
+                self.memory.start_requested = false;
+                (self.slot_dead, self.remade) = (true, true);
             }
             Outcome::Started => {
                 self.started_ms = Some(now_ms);

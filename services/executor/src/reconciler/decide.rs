@@ -70,7 +70,9 @@ pub(super) fn decide(key: &AttemptRef, attempt: &Attempt, rules: &Rules) -> Deci
         // Whether it ran out of its time is in its order, which follows.
         Some((_, Step::RecordExit)) if attempt.may_have_timed_out() => Decision::Nothing,
         // What an engine says of a container that it never started before the machine went down may be old.
-        Some((_, Step::Start)) if attempt.old_boot => Decision::Do(Act::Step(Step::Remove)),
+        Some((_, Step::Start)) if attempt.old_boot || attempt.slot_dead => {
+            Decision::Do(Act::Step(Step::Remove))
+        }
         Some((_, step)) => Decision::Do(Act::Step(*step)),
         None => {
             let lease_end = fence_grace_ms.filter(|_| running && !lease_over).map(|_| rules.lease_until_ms);

@@ -1,7 +1,7 @@
 //! Launches what runs beside the owner: steps, waits for exits, captures of output.
 
 use berth_domain::ids::AttemptRef;
-use berth_domain::reconcile::Step;
+use berth_domain::reconcile::{ContainerState, Step};
 use tokio::sync::watch;
 
 use super::owner::Reconciler;
@@ -26,6 +26,8 @@ impl Reconciler {
             fenced: attempt.fenced,
             witnessed: attempt.witnessed,
             same_boot: !attempt.old_boot,
+            slot_dead: attempt.slot_dead && attempt.container == Some(ContainerState::Created),
+            remade: attempt.remade,
             seen: attempt.seen.clone(),
             started_ms: attempt.started_ms,
             captured: attempt.captured.clone(),

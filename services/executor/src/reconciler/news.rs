@@ -145,6 +145,9 @@ impl Reconciler {
             Outcome::Stopping(stop) => {
                 tracing::info!(%job_id, attempt = number, epoch, cause = ?stop.cause, "container asked to stop");
             }
+            Outcome::SlotDead => {
+                tracing::info!(%job_id, attempt = number, epoch, "network slot dead: the container is made anew");
+            }
             Outcome::Killed => tracing::info!(%job_id, attempt = number, epoch, "container killed"),
             Outcome::Ended { end, .. } => {
                 tracing::info!(%job_id, attempt = number, epoch, cause = ?end.cause, message = %end.message, "attempt ended");

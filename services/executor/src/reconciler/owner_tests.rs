@@ -19,6 +19,8 @@ use crate::runtime::{Runtime, SimulatedEngine, SimulatedRuntime};
 
 #[path = "restart_tests.rs"]
 mod restarts;
+#[path = "slot_tests.rs"]
+mod slots;
 
 /// A machine: what outlives the executor's process.
 struct Machine {
@@ -26,6 +28,7 @@ struct Machine {
     disk: Arc<MemoryDisk>,
     clock: Arc<dyn Clock>,
     boot_id: String,
+    refusals: Arc<slots::Refusals>,
 }
 
 /// A process of the executor.
@@ -45,6 +48,7 @@ fn machine() -> Machine {
         disk: Arc::new(MemoryDisk::new(clock.clone())),
         clock,
         boot_id: "boot-1".into(),
+        refusals: Arc::default(),
     }
 }
 
@@ -59,8 +63,8 @@ impl Machine {
     async fn start_with(&self, lease: Lease) -> Process {
         let random = Arc::new(SeededRandom::new(7));
         let latency = Duration::from_millis(2);
-        let runtime: Arc<dyn Runtime> =
-            Arc::new(SimulatedRuntime::new(self.engine.clone(), self.clock.clone(), latency));
+        let inner = SimulatedRuntime::new(self.engine.clone(), self.clock.clone(), latency);
+        let runtime: Arc<dyn Runtime> = Arc::new(slots::Refusing { inner, refusals: self.refusals.clone() });
         let owner = Owner { cluster: "c".into(), executor: "e".into() };
         let outbox = Outbox::new(self.disk.clone());
         let found = outbox.load().await.expect("the outbox is readable");

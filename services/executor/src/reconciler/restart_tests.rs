@@ -190,6 +190,7 @@ async fn what_somebody_else_started_since_the_whole_set_is_left_alone() {
     let frozen = machine.start().await;
     frozen.whole_set(Vec::new()).await;
     let other = Machine {
+        refusals: Arc::default(),
         engine: machine.engine.clone(),
         clock: machine.clock.clone(),
         disk: Arc::new(MemoryDisk::new(machine.clock.clone())),

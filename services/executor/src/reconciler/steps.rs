@@ -64,6 +64,10 @@ pub(super) struct Task {
     pub fenced: bool,
     pub witnessed: bool,
     pub same_boot: bool,
+    /// The container has not run, and cannot in its network slot.
+    pub slot_dead: bool,
+    /// It was made anew once because of that.
+    pub remade: bool,
     /// The ended container, where it was looked at already.
     pub seen: Option<Inspected>,
     pub started_ms: Option<u64>,
@@ -245,10 +249,7 @@ impl Steps {
         let name = self.surroundings.name(&task.attempt);
         let Some(_permit) = self.start_permit(task).await else { return Outcome::Cancelled };
         self.show(task, Phase::Starting, PullProgress::default());
-        let spec = task.order.as_ref().and_then(|order| order.spec.as_ref().ok());
-        if spec.is_some_and(|spec| spec.on_lost == OnLost::Fail)
-            && let Err(error) = self.parts.outbox.starting(&task.attempt).await
-        {
+        if let Err(error) = self.note_start(task).await {
             return broken_disk(&error);
         }
         match self.parts.runtime.start(&name).await {
@@ -257,7 +258,20 @@ impl Steps {
                 self.end(task, EndCause::Exited { code, oom: false }, message, None).await
             }
             Err(StartError::Gone) => Outcome::Seen(None),
+            Err(StartError::SlotDead(message)) if task.remade => {
+                self.engine_error(task, EngineError::Failed(message)).await
+            }
+            Err(StartError::SlotDead(_)) => Outcome::SlotDead,
             Err(StartError::Engine(error)) => self.engine_error(task, error).await,
+        }
+    }
+
+    /// Makes durable that a job that may start only once may have started from now on.
+    async fn note_start(&self, task: &Task) -> std::io::Result<()> {
+        let spec = task.order.as_ref().and_then(|order| order.spec.as_ref().ok());
+        match spec.map(|spec| spec.on_lost) {
+            Some(OnLost::Fail) => self.parts.outbox.starting(&task.attempt).await,
+            Some(OnLost::Retry | OnLost::Hold) | None => Ok(()),
         }
     }
 
@@ -382,9 +396,31 @@ impl Steps {
     async fn remove(&self, task: &Task) -> Outcome {
         let name = self.surroundings.name(&task.attempt);
         let _permit = self.removals.acquire().await;
+        if task.slot_dead {
+            return self.remove_unstarted(task).await;
+        }
         match self.parts.runtime.remove(&name).await {
             Ok(()) => Outcome::Removed,
             Err(error) => broken(&error),
+        }
+    }
+
+    /// Removes a container that has not run, to make it anew.
+    async fn remove_unstarted(&self, task: &Task) -> Outcome {
+        // Before the container goes: a process that finds neither then knows that it has not run.
+        if let Err(error) = self.parts.outbox.not_started(&task.attempt).await {
+            return broken_disk(&error);
+        }
+        match self.parts.runtime.remove_unstarted(&self.surroundings.name(&task.attempt)).await {
+            Ok(()) => Outcome::Removed,
+            Err(error @ EngineError::Failed(_)) => {
+                // It is still there, and may run after all: an earlier start may have arrived late.
+                match self.note_start(task).await {
+                    Ok(()) => broken(&error),
+                    Err(error) => broken_disk(&error),
+                }
+            }
+            Err(error @ (EngineError::Unavailable(_) | EngineError::Unreachable(_))) => broken(&error),
         }
     }
 

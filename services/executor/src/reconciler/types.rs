@@ -142,6 +142,8 @@ pub(super) enum Outcome {
     Created,
     /// The container was started.
     Started,
+    /// The container has never run, and cannot in the network slot it was made in.
+    SlotDead,
     /// SIGTERM was sent.
     Stopping(Stop),
     /// SIGTERM may have been sent: the engine did not answer.

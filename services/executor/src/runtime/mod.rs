@@ -86,6 +86,15 @@ pub trait Runtime: Send + Sync {
     /// Fails when the engine does not answer; trying again is safe.
     async fn remove(&self, container: &ContainerName) -> Result<(), EngineError>;
 
+    /// Removes a container that has never run; none is no error. One that runs all the same is left running,
+    /// where the engine can tell.
+    ///
+    /// # Errors
+    /// Fails when the engine does not answer, or the container runs; trying again is safe.
+    async fn remove_unstarted(&self, container: &ContainerName) -> Result<(), EngineError> {
+        self.remove(container).await
+    }
+
     /// Reads the container's output from a time on, following it while it runs. Lines may repeat
     /// from up to that time; the reader drops what it has.
     ///

@@ -266,6 +266,10 @@ pub enum StartError {
     /// The container is gone.
     #[error("the container is gone")]
     Gone,
+    /// It has never run, and never can: the network that was kept ready for it is dead. Once it was removed and
+    /// made again, it has a network of its own.
+    #[error("its network slot is dead: {0}")]
+    SlotDead(String),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -91,6 +91,7 @@ async fn a_slot_is_made_of_nothing_but_a_network_and_a_job_in_it_cannot_write_it
         "Image": "berth-pause:1",
         "Entrypoint": ["/pause"],
         "User": "65534:65534",
+        "StopSignal": "SIGKILL",
         "Labels": { "berth.cluster": "prod", "berth.executor": "node-1", "berth.slot": "none" },
         "HostConfig": {
             "Memory": 33_554_432,
@@ -140,22 +141,64 @@ async fn an_engine_without_the_image_is_given_it_once() {
 }
 
 #[tokio::test]
-async fn a_job_whose_slot_is_dead_is_made_anew_with_a_network_of_its_own() {
+async fn a_job_whose_slot_is_dead_can_be_made_anew_with_a_network_of_its_own() {
     let engine = RecordingEngine::start(able());
     let stop = CancellationToken::new();
     let _keeping = keep(&engine, 1, &stop);
     let (plan, _) = in_a_slot(&engine).await;
     let dead = json!({ "message": "cannot join network of a non running container: slot" });
     engine.answer("POST", "/start", 409, dead);
-    let waits = in_slot("created");
-    engine.answer("GET", "-7/json", 200, waits);
-    // The engine of this test says it again, to the one that is in no slot; that is then the engine's word.
+    engine.answer("GET", "-7/json", 200, in_slot("created"));
+    let made = engine.requests("POST", "/containers/create").len();
     let started = engine.runtime.start(&plan.name).await;
-    assert!(matches!(started, Err(StartError::Engine(_))), "{started:?}");
-    let made = engine.requests("POST", "/containers/create").pop().expect("it was asked");
-    assert_eq!(made.body["HostConfig"]["NetworkMode"], "none");
-    assert_eq!(made.body["HostConfig"].get("Mounts"), None);
-    assert_eq!(engine.requests("DELETE", plan.name.as_str()).len(), 1, "the one in the slot is removed");
+    assert!(matches!(started, Err(StartError::SlotDead(_))), "{started:?}");
+    assert!(engine.requests("DELETE", plan.name.as_str()).is_empty(), "a start removes nothing");
+    assert_eq!(engine.requests("POST", "/containers/create").len(), made, "and makes nothing");
+    engine.runtime.remove_unstarted(&plan.name).await.expect("it is removed");
+    let removal = engine.requests("DELETE", plan.name.as_str()).pop().expect("it was asked");
+    assert!(removal.path.contains("force=false"), "one that runs after all goes on: {}", removal.path);
+    until("the slot is removed", || !engine.requests("DELETE", "/slot").is_empty()).await;
+    // However often it is made, and whatever others find: it gets no other slot.
+    engine.answer("POST", "/start", 204, Value::Null);
+    let (other, _) = in_a_slot(&engine).await;
+    engine.runtime.remove(&other.name).await.expect("it is removed");
+    for _ in 0..3 {
+        engine.runtime.create(&plan).await.expect("it is made");
+        let made = engine.requests("POST", "/containers/create");
+        let own = format!("name={}&", plan.name);
+        let made = made.iter().rfind(|request| request.path.contains(&own)).expect("it was asked");
+        assert_eq!(made.body["HostConfig"]["NetworkMode"], "none");
+        assert_eq!(made.body["HostConfig"].get("Mounts"), None);
+    }
+    engine.runtime.start(&plan.name).await.expect("it starts");
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_process_that_did_not_make_a_container_sees_that_its_slot_is_dead() {
+    let engine = RecordingEngine::start(able());
+    for (status, text) in
+        [(409, "cannot join network of a non running container"), (404, "No such container: slot")]
+    {
+        engine.answer("POST", "/start", status, json!({ "message": text }));
+        engine.answer("GET", "-7/json", 200, in_slot("created"));
+        let started = engine.runtime.start(&job(1).name).await;
+        assert!(matches!(&started, Err(StartError::SlotDead(_))), "{text}: {started:?}");
+    }
+    // Whether it is gone is not known where the engine does not show it.
+    engine.answer("GET", "-7/json", 500, json!({ "message": "busy" }));
+    let started = engine.runtime.start(&job(1).name).await;
+    assert!(matches!(started, Err(StartError::Engine(EngineError::Failed(_)))), "{started:?}");
+}
+
+#[tokio::test]
+async fn a_container_that_is_gone_at_its_start_leaves_its_slot_to_be_removed() {
+    let engine = RecordingEngine::start(able());
+    let stop = CancellationToken::new();
+    let _keeping = keep(&engine, 1, &stop);
+    let (plan, _) = in_a_slot(&engine).await;
+    engine.answer("POST", "/start", 404, json!({ "message": "No such container" }));
+    assert_eq!(engine.runtime.start(&plan.name).await, Err(StartError::Gone));
     until("the slot is removed", || !engine.requests("DELETE", "/slot").is_empty()).await;
     stop.cancel();
 }

@@ -73,23 +73,55 @@ impl DockerRuntime {
         self.link.call(LONG, start).await?.map_err(|error| errors::start(&error))
     }
 
-    /// After a start that the engine refused: where the container is in a slot, and has not run, makes it anew with
-    /// a network of its own, and starts that.
-    async fn start_apart(&self, container: &ContainerName, refusal: StartError) -> Result<(), StartError> {
-        let Some(plan) = self.slots.plan(container) else { return Err(refusal) };
-        let docker = self.link.docker().await?;
-        let look = docker.inspect_container(container.as_str(), None::<InspectContainerOptions>);
-        if !self.link.call(SHORT, look).await?.is_ok_and(|found| seen::waits_in_slot(&found)) {
-            return Err(refusal);
-        }
-        tracing::info!(%container, reason = %refusal, "its network slot fails: it gets a network of its own");
-        self.remove(container).await?;
-        match self.create_in(&plan, None).await {
-            Ok(()) => self.start_once(container).await,
-            Err(CreateError::Engine(error)) => Err(error.into()),
-            Err(error @ (CreateError::NoImage | CreateError::Refused(_))) => {
-                Err(EngineError::Failed(error.to_string()).into())
+    /// Says what a start that the engine refused means. Where the container has not run, and was made in the
+    /// network of another, it is that network that fails: no other start of it can succeed.
+    async fn refused(&self, container: &ContainerName, refusal: StartError) -> StartError {
+        let look = match self.link.docker().await {
+            Ok(docker) => docker.inspect_container(container.as_str(), None::<InspectContainerOptions>),
+            Err(error) => return error.into(),
+        };
+        let found = match self.link.call(SHORT, look).await {
+            Ok(found) => found,
+            Err(error) => return error.into(),
+        };
+        match found {
+            Ok(found) if seen::waits_in_slot(&found) => {
+                self.slots.failed(container);
+                StartError::SlotDead(refusal.to_string())
             }
+            Ok(_) => match refusal {
+                // It is here: what is gone is something that it needs.
+                StartError::Gone => {
+                    EngineError::Failed("something that the container needs is not there".into()).into()
+                }
+                StartError::Command { .. } | StartError::SlotDead(_) | StartError::Engine(_) => refusal,
+            },
+            Err(error) => match answer(&error) {
+                Answer::Status(404, _) => {
+                    self.slots.gone(container);
+                    refusal
+                }
+                Answer::Status(..) | Answer::None(_) => errors::engine(&error).into(),
+            },
+        }
+    }
+
+    /// Removes a container; none is no error.
+    async fn remove_with(&self, container: &ContainerName, force: bool) -> Result<(), EngineError> {
+        let options = RemoveContainerOptionsBuilder::default().force(force).v(true).build();
+        let docker = self.link.docker().await?;
+        match self.link.call(LONG, docker.remove_container(container.as_str(), Some(options))).await? {
+            Ok(()) => {
+                self.slots.gone(container);
+                Ok(())
+            }
+            Err(error) => match answer(&error) {
+                Answer::Status(404, _) => {
+                    self.slots.gone(container);
+                    Ok(())
+                }
+                Answer::Status(..) | Answer::None(_) => Err(errors::engine(&error)),
+            },
         }
     }
 
@@ -159,17 +191,21 @@ impl Runtime for DockerRuntime {
             let container = &plan.name;
             tracing::info!(%container, reason, "its network slot is of no use: it gets a network of its own");
             made = self.create_in(plan, None).await;
-            self.slots.doom(&plan.name);
+            match &made {
+                Ok(()) => self.slots.failed(&plan.name),
+                // It was not for want of the slot.
+                Err(_) => self.slots.doom(&plan.name),
+            }
         }
         match &made {
             Ok(()) => {}
             Err(
                 CreateError::NoImage | CreateError::Refused(_) | CreateError::Engine(EngineError::Failed(_)),
-            ) => {
+            ) if slot.is_some() => {
                 self.slots.unused(&plan.name);
             }
-            // It may have been made.
-            Err(CreateError::Engine(EngineError::Unavailable(_) | EngineError::Unreachable(_))) => {
+            // It may have been made, now or when it was asked for before.
+            Err(CreateError::NoImage | CreateError::Refused(_) | CreateError::Engine(_)) => {
                 self.slots.doom(&plan.name);
             }
         }
@@ -195,9 +231,11 @@ impl Runtime for DockerRuntime {
                 self.slots.doom(container);
                 Err(error)
             }
-            Err(error @ (StartError::Gone | StartError::Engine(EngineError::Failed(_)))) => {
-                self.start_apart(container, error).await
-            }
+            Err(
+                error @ (StartError::Gone
+                | StartError::SlotDead(_)
+                | StartError::Engine(EngineError::Failed(_))),
+            ) => Err(self.refused(container, error).await),
         }
     }
 
@@ -256,21 +294,11 @@ impl Runtime for DockerRuntime {
     }
 
     async fn remove(&self, container: &ContainerName) -> Result<(), EngineError> {
-        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        let docker = self.link.docker().await?;
-        match self.link.call(LONG, docker.remove_container(container.as_str(), Some(options))).await? {
-            Ok(()) => {
-                self.slots.gone(container);
-                Ok(())
-            }
-            Err(error) => match answer(&error) {
-                Answer::Status(404, _) => {
-                    self.slots.gone(container);
-                    Ok(())
-                }
-                Answer::Status(..) | Answer::None(_) => Err(errors::engine(&error)),
-            },
-        }
+        self.remove_with(container, true).await
+    }
+
+    async fn remove_unstarted(&self, container: &ContainerName) -> Result<(), EngineError> {
+        self.remove_with(container, false).await
     }
 
     async fn logs(

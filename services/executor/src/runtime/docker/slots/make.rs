@@ -190,6 +190,8 @@ fn body(owner: &Owner, network: Network) -> ContainerCreateBody {
         entrypoint: Some(vec![image::PROGRAM.to_owned()]),
         user: Some(NOBODY.to_owned()),
         labels: Some(own.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
+        // Its program hears nothing else, and an engine that shuts down would wait for it.
+        stop_signal: Some("SIGKILL".to_owned()),
         host_config: Some(host_config(network)),
         ..ContainerCreateBody::default()
     }

@@ -30,6 +30,11 @@ const GIVE_WAY: Duration = Duration::from_secs(10);
 const LONG_JOB: Duration = Duration::from_secs(60);
 /// How long no slots are made after one could not be.
 const PAUSE: Duration = Duration::from_secs(60);
+/// Jobs that could not start in their slots, one after the other, after which no slots are given or made for a
+/// pause.
+const MOST_FAILURES: u32 = 3;
+/// Names of containers that are remembered because they get no slot.
+const MOST_APART: usize = 1_024;
 /// How long a slot that could not be removed is left alone.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -119,6 +124,12 @@ pub(super) struct Pool {
     missed: VecDeque<Network>,
     asked: Option<Instant>,
     paused_until: Option<Instant>,
+    /// Containers whose slots failed, the newest last: none of them gets another one.
+    apart: VecDeque<ContainerName>,
+    /// Slots that failed since a job last started in one.
+    failures: u32,
+    /// After too many of those: from when on slots are given again.
+    shut_until: Option<Instant>,
 }
 
 impl Pool {
@@ -146,7 +157,10 @@ impl Pool {
         now: Instant,
     ) -> Option<Arc<Slot>> {
         // A name that has one already may belong to a container of which nobody knows whether it was made.
-        if self.most == 0 || self.held(by).is_some() || self.ended.contains(by) {
+        if self.most == 0 || self.held(by).is_some() || self.ended.contains(by) || self.apart.contains(by) {
+            return None;
+        }
+        if self.is_shut(now) {
             return None;
         }
         let before = self.asked.replace(now);
@@ -180,6 +194,30 @@ impl Pool {
     pub fn doom(&mut self, by: &ContainerName) {
         if let Some(index) = self.held(by) {
             self.entries[index].doomed = true;
+        }
+    }
+
+    /// The container could not be made or started in its slot: it gets no other, and nobody this one. Says
+    /// whether slots have failed too often just now.
+    pub fn failed(&mut self, by: &ContainerName, now: Instant) -> bool {
+        self.apart.push_back(by.clone());
+        if self.apart.len() > MOST_APART {
+            self.apart.pop_front();
+        }
+        // One that nobody was to get anyway says nothing of the others.
+        let Some(index) = self.held(by).filter(|index| !self.entries[*index].doomed) else { return false };
+        self.entries[index].doomed = true;
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= MOST_FAILURES {
+            self.shut_until = Some(now + PAUSE);
+        }
+        self.failures == MOST_FAILURES
+    }
+
+    /// The container runs.
+    pub fn started(&mut self, by: &ContainerName) {
+        if self.held(by).is_some() {
+            self.failures = 0;
         }
     }
 
@@ -253,7 +291,7 @@ impl Pool {
             }
         }
         let stale = self.asked.is_none_or(|asked| now >= asked + STALE);
-        if stale || self.paused_until.is_some_and(|until| now < until) {
+        if stale || self.is_shut(now) || self.paused_until.is_some_and(|until| now < until) {
             self.missed.clear();
         }
         let has_room = self.entries.iter().filter(|entry| entry.counts(now)).count() < self.most;
@@ -278,6 +316,10 @@ impl Pool {
         entry.doomed = true;
         self.free(index, now);
         true
+    }
+
+    fn is_shut(&self, now: Instant) -> bool {
+        self.shut_until.is_some_and(|until| now < until)
     }
 
     fn held(&self, by: &ContainerName) -> Option<usize> {

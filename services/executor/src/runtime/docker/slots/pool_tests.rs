@@ -313,3 +313,41 @@ fn closing_removes_what_nobody_uses_and_leaves_the_rest_to_its_jobs() {
     assert_eq!(bench.take("b", "x"), None);
     assert_eq!(bench.next(), Work::Wait(None));
 }
+
+#[test]
+fn a_container_whose_slot_failed_gets_no_other_and_nobody_gets_that_one() {
+    let mut bench = Bench::with(2);
+    assert_eq!(bench.take("a", "x"), Some("1".into()));
+    assert!(!bench.pool.failed(&name("a"), bench.now));
+    bench.pool.gone(&name("a"), bench.now);
+    assert_eq!(bench.take("a", "x"), None);
+    bench.removes("1");
+    assert_eq!(bench.take("b", "x"), Some("2".into()));
+}
+
+#[test]
+fn after_failures_in_a_row_no_slots_are_given_or_made_for_a_pause() {
+    let mut bench = Bench::with(4);
+    let fail = |bench: &mut Bench, job: &str| {
+        bench.take(job, "x").expect("there is one");
+        let is_news = bench.pool.failed(&name(job), bench.now);
+        bench.pool.gone(&name(job), bench.now);
+        is_news
+    };
+    assert!(!fail(&mut bench, "a") && !fail(&mut bench, "b"));
+    bench.take("c", "x");
+    bench.pool.started(&name("c"));
+    bench.ended("c");
+    bench.after(REST);
+    bench.make(Network::Bridge);
+    bench.make(Network::Bridge);
+    bench.make(Network::Bridge);
+    assert!(!fail(&mut bench, "d") && !fail(&mut bench, "e"), "one that started was between them");
+    assert!(fail(&mut bench, "f"));
+    assert_eq!(bench.take("g", "x"), None);
+    (0..5).for_each(|_| assert!(matches!(bench.next(), Work::Remove(_))));
+    bench.waits();
+    bench.after(PAUSE);
+    assert!(!fail(&mut bench, "h"), "it is known");
+    assert_eq!(bench.take("i", "x"), None);
+}

@@ -1,7 +1,5 @@
-//! What the calls for jobs and the keeper of slots share: the slots, and what each container was made of until
-//! it has started. It asks no engine.
+//! What the calls for jobs and the keeper of slots share. It asks no engine.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bollard::models::{
@@ -21,8 +19,6 @@ const MOST_PLAIN: i64 = 128;
 pub(in crate::runtime::docker) struct Slots {
     /// Held for moments only.
     pool: Mutex<Pool>,
-    /// What containers are made of, until they have started: one whose slot fails is made again.
-    plans: Mutex<BTreeMap<ContainerName, ContainerPlan>>,
     /// Wakes the keeper.
     pub(super) changed: Notify,
 }
@@ -30,10 +26,6 @@ pub(in crate::runtime::docker) struct Slots {
 impl Slots {
     pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn plans(&self) -> MutexGuard<'_, BTreeMap<ContainerName, ContainerPlan>> {
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the slots of something, and the keeper that there may be something to do.
@@ -45,15 +37,11 @@ impl Slots {
 
     /// Gives a container that will be made a slot; `None` where there is none.
     pub fn take(&self, plan: &ContainerPlan) -> Option<Arc<Slot>> {
-        let taken = self.tell(|pool, now| pool.take(&plan.name, &plan.namespace, plan.network, now));
-        // Also without: one of that name that was asked for before may be made yet, in the slot it had then.
-        self.plans().insert(plan.name.clone(), plan.clone());
-        taken
+        self.tell(|pool, now| pool.take(&plan.name, &plan.namespace, plan.network, now))
     }
 
     /// No container was made: another one may have the slot.
     pub fn unused(&self, container: &ContainerName) {
-        self.plans().remove(container);
         self.tell(|pool, now| pool.unused(container, now));
     }
 
@@ -62,20 +50,25 @@ impl Slots {
         self.pool().doom(container);
     }
 
+    /// The container could not be made or started in its slot: it gets no other one, and no other container
+    /// gets this one.
+    pub fn failed(&self, container: &ContainerName) {
+        if self.tell(|pool, now| pool.failed(container, now)) {
+            tracing::warn!(
+                "network slots fail, one after the other: for a while, jobs run in networks of their own, which \
+                 start slower"
+            );
+        }
+    }
+
     /// The container runs.
     pub fn started(&self, container: &ContainerName) {
-        self.plans().remove(container);
+        self.pool().started(container);
     }
 
     /// There is no such container, or it has not run and will not.
     pub fn gone(&self, container: &ContainerName) {
-        self.plans().remove(container);
         self.tell(|pool, now| pool.gone(container, now));
-    }
-
-    /// What a container that has not started is made of.
-    pub fn plan(&self, container: &ContainerName) -> Option<ContainerPlan> {
-        self.plans().get(container).cloned()
     }
 
     /// Says whether the container has ended and left its slot to others.
@@ -86,7 +79,6 @@ impl Slots {
     /// Takes note of what a close look at a container showed.
     pub fn seen(&self, container: &ContainerName, found: &ContainerInspectResponse) {
         if let Some(plainly) = end(found) {
-            self.plans().remove(container);
             self.tell(|pool, now| pool.ended(container, plainly, now));
         }
     }
