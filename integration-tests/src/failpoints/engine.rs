@@ -69,6 +69,10 @@ impl Runtime for FaultyEngine {
         between!(self.points, "engine.remove", self.inner.remove(container))
     }
 
+    async fn remove_unstarted(&self, container: &ContainerName) -> Result<(), EngineError> {
+        between!(self.points, "engine.remove", self.inner.remove_unstarted(container))
+    }
+
     async fn logs(
         &self,
         container: &ContainerName,
