@@ -58,8 +58,11 @@ async fn begin(slots: &Slots, maker: &Maker, most: usize) {
     let left_over = loop {
         match maker.left_over().await {
             Ok(left_over) => break left_over,
-            // Jobs find no slots meanwhile, and the runtime says itself why the engine is out of reach.
-            Err(error) => tracing::debug!(%error, "slots of an earlier process cannot be listed"),
+            // Jobs find no slots meanwhile; the runtime says itself, once, why the engine is out of reach.
+            Err(EngineError::Unreachable(_)) => {}
+            Err(error @ (EngineError::Unavailable(_) | EngineError::Failed(_))) => {
+                tracing::debug!(%error, "slots of an earlier process cannot be listed")
+            }
         }
         tokio::time::sleep(AGAIN).await;
     };
