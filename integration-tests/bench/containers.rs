@@ -71,9 +71,7 @@ fn cluster(options: &Options, slots: &str) -> Cluster {
     let mut cluster = Cluster::start();
     let cpus = options.parallel.to_string();
     let size = Size { cpus: &cpus, memory: "4g", gpus: "" };
-    let parallel = options.parallel.to_string();
-    let flags = ["--cleanup-after", "0s", "--network-slots", slots, "--runtime-parallelism", &parallel];
-    cluster.add_executor("executor-1", size, &flags);
+    cluster.add_executor("executor-1", size, &["--cleanup-after", "0s", "--network-slots", slots]);
     cluster
 }
 

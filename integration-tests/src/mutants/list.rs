@@ -14,8 +14,6 @@ const BOARD: &str = "services/domain/src/placement/board.rs";
 const AMOUNTS: &str = "services/domain/src/placement/amounts.rs";
 const DECIDE: &str = "services/scheduler/src/leader/decide.rs";
 const LIVENESS: &str = "services/scheduler/src/leader/liveness.rs";
-const LOCK: &str = "services/scheduler/src/leader/lock.rs";
-const APP: &str = "services/scheduler/src/app.rs";
 const IMAGE: &str = "services/scheduler/src/image.rs";
 const FEED: &str = "services/scheduler/src/feed.rs";
 const WATCH: &str = "services/scheduler/src/jobs/watch.rs";
@@ -299,14 +297,13 @@ pub const MUTANTS: &[Mutant] = &[
         edits: &[edit(IMAGE, "self.board.release(&holding(&job, &executor));", "let _ = &executor;")],
     },
     Mutant {
-        name: "quiet-clock-not-read",
-        about: "a replica that commits nothing does not hear of the store's time",
-        edits: &[
-            edit(APP, "context.clock.observe(time_ms);", "let _ = time_ms;"),
-            edit(LOCK, "context.clock.observe(lock.expiry_ms.saturating_sub(ttl_ms));", "let _ = ttl_ms;"),
-            // Else the leader's safety pass tells it, ten seconds later.
-            edit(FEED, "context.clock.observe(meta.time_ms);", "let _ = meta.time_ms;"),
-        ],
+        name: "dated-by-another-clock",
+        about: "a job is dated by the clock of one generation of the store, and stored in the next",
+        edits: &[edit(
+            SUBMIT,
+            "match context.commit(Call { leader: None, generation: Some(generation), mutations }).await {",
+            "match context.commit(Call { leader: None, generation: (!MUTANT).then_some(generation), mutations }).await {",
+        )],
     },
     Mutant {
         name: "gap-overlooked",
