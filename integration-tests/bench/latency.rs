@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     cluster.add_executor(
         "executor-1",
         Size { cpus: "2", memory: "512m", gpus: "" },
-        &["--cleanup-after", "0s", "--network-slots", "off"],
+        &["--cleanup-after", "5s", "--network-slots", "off"],
     );
     let (mut berth, mut direct) = (Vec::new(), Vec::new());
     // One of each first, so that neither pays for cold caches.
