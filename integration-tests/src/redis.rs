@@ -26,6 +26,13 @@ impl Redis {
         Self::begin(free_port(), options)
     }
 
+    /// Starts a server on a free port, set up as docs/redis-keys.md advises, with an fsync policy.
+    pub fn start_tuned(fsync: &str) -> Self {
+        let hashes = ["--hash-max-listpack-value", "1024"];
+        let rewriting = ["--auto-aof-rewrite-min-size", "512mb"];
+        Self::start_with(&[&["--appendfsync", fsync][..], &hashes, &rewriting].concat())
+    }
+
     /// Starts a server on a port.
     pub fn start_on(port: u16) -> Self {
         Self::begin(port, &[])

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use berth_api::v1;
 use berth_api::v1::job_service_client::JobServiceClient;
 use berth_integration_tests::cluster::Scheduler;
-use berth_integration_tests::crowd::{Executor, Usage};
+use berth_integration_tests::crowd::{Executor, Usage, channel};
 use berth_integration_tests::redis::Redis;
 use berth_integration_tests::tools;
 use serde_json::json;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use ledger::Ledger;
 use options::Options;
@@ -72,20 +72,8 @@ fn main() -> ExitCode {
     report(&options, began.elapsed(), limit, &measured)
 }
 
-fn redis(options: &Options) -> Redis {
-    Redis::start_with(&[
-        "--appendfsync",
-        &options.fsync,
-        "--hash-max-listpack-value",
-        "1024",
-        // As docs/redis-keys.md advises.
-        "--auto-aof-rewrite-min-size",
-        "512mb",
-    ])
-}
-
 fn limit(options: &Options) -> f64 {
-    let redis = redis(options);
+    let redis = Redis::start_tuned(&options.fsync);
     let program = std::env::current_exe().expect("it runs").with_file_name("redis-limit");
     let output = Command::new(program)
         .args([redis.address(), options.limit_seconds.to_string()])
@@ -105,12 +93,8 @@ struct Measured {
     usage: Vec<Usage>,
 }
 
-fn channel(address: &str) -> Channel {
-    Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy()
-}
-
 async fn lives(options: &Options) -> Measured {
-    let (name, folder, redis) = (tools::unique("lives"), tools::folder(), redis(options));
+    let (name, folder, redis) = (tools::unique("lives"), tools::folder(), Redis::start_tuned(&options.fsync));
     let retention = format!("{}s", RETENTION.as_secs());
     let arguments = ["--queue-timeout", "0", "--retention", &retention];
     let replicas: Vec<Scheduler> = (1..=options.replicas)

@@ -113,13 +113,13 @@ async fn grow_pending(stage: &mut Stage, options: &Options) -> Value {
     let mut before = (0, stage.leader_bytes(), stage.redis_bytes());
     for count in sizes(options.pending) {
         let per_s = stage.submit(count - stage.pending).await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        // Whoever has given out the last job has seen all that were submitted before.
+        let probes = probe(stage, options.sessions).await;
         let (leader, redis) = (stage.leader_bytes(), stage.redis_bytes());
         let more = (count - before.0) as f64;
         let (leader_each, redis_each) =
             (leader.saturating_sub(before.1) as f64 / more, redis.saturating_sub(before.2) as f64 / more);
         before = (count, leader, redis);
-        let probes = probe(stage, options.sessions).await;
         println!(
             "{count} pending: submitted at {per_s:.0}/s; {redis_each:.0} B a job in Redis, {leader_each:.0} B in the \
              leader ({} MiB in all); from an end to the next start {:.1} ms (99 %: {:.1} ms)",

@@ -8,13 +8,13 @@ use berth_api::v1;
 use berth_api::v1::batch_submit_jobs_response::result::Outcome;
 use berth_api::v1::job_service_client::JobServiceClient;
 use berth_integration_tests::cluster::Scheduler;
-use berth_integration_tests::crowd::{Executor, rss_bytes};
+use berth_integration_tests::crowd::{Executor, channel, rss_bytes};
 use berth_integration_tests::redis::Redis;
 use berth_integration_tests::tools;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::meter::Meter;
 
@@ -42,23 +42,11 @@ pub struct Stage {
     pub pending: usize,
 }
 
-fn channel(address: &str) -> Channel {
-    Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy()
-}
-
 impl Stage {
     /// Begins with Redis and one replica.
     pub fn begin() -> Self {
-        let redis = Redis::start_with(&[
-            "--appendfsync",
-            "everysec",
-            "--hash-max-listpack-value",
-            "1024",
-            "--auto-aof-rewrite-min-size",
-            "512mb",
-        ]);
         let mut stage = Self {
-            redis,
+            redis: Redis::start_tuned("everysec"),
             replicas: Vec::new(),
             meter: Arc::default(),
             name: tools::unique("scale"),

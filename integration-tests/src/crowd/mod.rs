@@ -5,3 +5,10 @@ mod usage;
 
 pub use executor::{Executor, Witness};
 pub use usage::{Usage, rss_bytes};
+
+use tonic::transport::{Channel, Endpoint};
+
+/// A connection that is made once it is needed.
+pub fn channel(address: &str) -> Channel {
+    Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy()
+}

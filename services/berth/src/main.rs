@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use mimalloc::MiMalloc;
 
-/// The system's allocator takes two to three times as long for the many small records of the scheduler.
+/// Made for what a scheduler allocates: many small records, by several threads.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

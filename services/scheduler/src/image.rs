@@ -360,26 +360,16 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_domain::ids::{Namespace, SchedulerId};
+    use berth_domain::ids::SchedulerId;
     use berth_domain::job::JobState;
     use berth_domain::resources::{Capacity, Demand};
-    use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+    use berth_domain::spec::{Clocks, JobSpec};
 
     fn job(id: &str, priority: u8, revision: u64) -> Job {
         let spec = JobSpec {
-            image: "i".into(),
-            command: vec![],
-            env: BTreeMap::new(),
-            working_dir: String::new(),
-            demand: Demand { cpu_millis: 100, memory_bytes: 10, ..Demand::default() },
             priority,
             clocks: Clocks { queue_timeout_ms: Some(15_000), ..Clocks::default() },
-            max_retries: 0,
-            labels: BTreeMap::new(),
-            on_lost: OnLost::Retry,
-            network: Network::Bridge,
-            pull_policy: PullPolicy::Missing,
-            namespace: Namespace::trusted("default"),
+            ..crate::samples::spec()
         };
         Job { revision, ..Job::new(JobId::trusted(id), String::new(), &spec, 1_000) }
     }

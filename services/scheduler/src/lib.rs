@@ -16,6 +16,8 @@ mod leader;
 mod logs;
 mod operators;
 mod ranked;
+#[cfg(test)]
+mod samples;
 mod sessions;
 mod specs;
 

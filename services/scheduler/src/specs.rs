@@ -89,26 +89,9 @@ fn texts(spec: &JobSpec) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_domain::ids::Namespace;
-    use berth_domain::resources::Demand;
-    use berth_domain::spec::{Clocks, Network, OnLost, PullPolicy};
 
     fn spec(command: &str) -> Arc<JobSpec> {
-        Arc::new(JobSpec {
-            image: "i".into(),
-            command: vec![command.into()],
-            env: BTreeMap::new(),
-            working_dir: String::new(),
-            demand: Demand { cpu_millis: 100, memory_bytes: 10, ..Demand::default() },
-            priority: 50,
-            clocks: Clocks::default(),
-            max_retries: 0,
-            labels: BTreeMap::new(),
-            on_lost: OnLost::Retry,
-            network: Network::Bridge,
-            pull_policy: PullPolicy::Missing,
-            namespace: Namespace::trusted("default"),
-        })
+        Arc::new(JobSpec { command: vec![command.into()], ..crate::samples::spec() })
     }
 
     fn job(id: &str, spec: &JobSpec) -> Job {

@@ -19,12 +19,12 @@ pub(super) struct Refusals {
     /// Removals of containers that have not run.
     removals: Mutex<Vec<EngineError>>,
     /// What was asked.
-    asked: Mutex<Vec<&'static str>>,
+    asked: watch::Sender<Vec<&'static str>>,
 }
 
 impl Refusals {
     fn next<E>(&self, call: &'static str, refusals: &Mutex<Vec<E>>) -> Result<(), E> {
-        self.asked.lock().expect("not poisoned").push(call);
+        self.asked.send_modify(|asked| asked.push(call));
         refusals.lock().expect("not poisoned").pop().map_or(Ok(()), Err)
     }
 
@@ -33,7 +33,13 @@ impl Refusals {
     }
 
     fn asked(&self) -> Vec<&'static str> {
-        self.asked.lock().expect("not poisoned").clone()
+        self.asked.borrow().clone()
+    }
+
+    /// Waits until something was asked for so many times.
+    async fn has_asked(&self, call: &str, times: usize) {
+        let enough = |asked: &Vec<&str>| asked.iter().filter(|one| **one == call).count() >= times;
+        self.asked.subscribe().wait_for(enough).await.expect("the engine is there");
     }
 }
 
@@ -141,9 +147,7 @@ async fn what_fails_while_a_container_is_made_anew_is_tried_again_and_nothing_ha
     let failures: [CreateError; 4] =
         [refused().into(), CreateError::NoImage, unanswered().into(), refused().into()];
     process.start("a", once("exit 3")).await;
-    while !machine.refusals.asked().contains(&"remove") {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    machine.refusals.has_asked("remove", 1).await;
     machine.refusals.creates.lock().expect("not poisoned").extend(failures);
     assert_eq!(process.end("a").await.cause, exited(3));
     assert!(
@@ -160,9 +164,7 @@ async fn a_process_that_finds_a_container_in_a_dead_slot_makes_it_anew() {
     machine.refusals.start((0..100).map(|_| unanswered().into()));
     let process = machine.start().await;
     process.start("a", once("exit 3")).await;
-    while !machine.refusals.asked().contains(&"start") {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    machine.refusals.has_asked("start", 1).await;
     process.crash().await;
     assert_eq!((machine.noted_as_started().await, machine.engine.container_count()), (1, 1));
     machine.refusals.starts.lock().expect("not poisoned").clear();
@@ -171,9 +173,8 @@ async fn a_process_that_finds_a_container_in_a_dead_slot_makes_it_anew() {
     machine.refusals.creates.lock().expect("not poisoned").extend((0..100).map(|_| unanswered().into()));
     let process = machine.start().await;
     process.whole_set(vec![(key("a"), once("exit 3"))]).await;
-    while machine.engine.container_count() == 1 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    machine.refusals.has_asked("create", 2).await;
+    assert_eq!(machine.engine.container_count(), 0);
     process.crash().await;
     assert_eq!(machine.noted_as_started().await, 0);
     machine.refusals.creates.lock().expect("not poisoned").clear();
@@ -202,9 +203,7 @@ async fn a_container_that_runs_after_all_is_not_removed_for_a_dead_slot() {
     machine.refusals.removals.lock().expect("not poisoned").push(running);
     let mut process = machine.start().await;
     process.start("a", once("sleep 5")).await;
-    while !machine.refusals.asked().contains(&"remove") {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    machine.refusals.has_asked("remove", 1).await;
     let late = SimulatedRuntime::new(machine.engine.clone(), machine.clock.clone(), Duration::ZERO);
     let name = ContainerName::new(&Owner { cluster: "c".into(), executor: "e".into() }, &key("a"));
     late.start(&name).await.expect("it starts");

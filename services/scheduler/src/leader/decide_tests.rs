@@ -1,12 +1,10 @@
 //! Promises of the leader's decisions.
 
-use std::collections::BTreeMap;
-
 use berth_domain::executor::{Drain, Executor, ExecutorState};
-use berth_domain::ids::{Namespace, SchedulerId, SessionId};
+use berth_domain::ids::{SchedulerId, SessionId};
 use berth_domain::job::{EndReason, JobState};
 use berth_domain::resources::{Capacity, Demand};
-use berth_domain::spec::{Clocks, JobSpec, Network, PullPolicy};
+use berth_domain::spec::{Clocks, JobSpec};
 
 use super::*;
 
@@ -14,19 +12,10 @@ const SECOND: u64 = 1_000;
 
 fn job(id: &str, cpu_millis: u64, on_lost: OnLost) -> Job {
     let spec = JobSpec {
-        image: "i".into(),
-        command: vec![],
-        env: BTreeMap::new(),
-        working_dir: String::new(),
         demand: Demand { cpu_millis, memory_bytes: 1, ..Demand::default() },
-        priority: 50,
         clocks: Clocks { queue_timeout_ms: Some(15 * SECOND), ..Clocks::default() },
-        max_retries: 0,
-        labels: BTreeMap::new(),
         on_lost,
-        network: Network::Bridge,
-        pull_policy: PullPolicy::Missing,
-        namespace: Namespace::trusted("default"),
+        ..crate::samples::spec()
     };
     Job { revision: 1, ..Job::new(JobId::trusted(id), String::new(), &spec, 100 * SECOND) }
 }

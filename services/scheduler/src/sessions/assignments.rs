@@ -148,29 +148,13 @@ pub(super) enum Forgotten {
 
 #[cfg(test)]
 mod tests {
-    use berth_domain::ids::{ExecutorId, Namespace};
+    use berth_domain::ids::ExecutorId;
     use berth_domain::lifecycle::{Event, apply};
-    use berth_domain::resources::Demand;
-    use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
 
     use super::*;
 
     fn job(id: &str) -> Arc<Job> {
-        let spec = JobSpec {
-            image: "image".into(),
-            command: vec![],
-            env: BTreeMap::new(),
-            working_dir: String::new(),
-            demand: Demand::default(),
-            priority: 50,
-            clocks: Clocks::default(),
-            max_retries: 0,
-            labels: BTreeMap::new(),
-            on_lost: OnLost::Retry,
-            network: Network::Bridge,
-            pull_policy: PullPolicy::Missing,
-            namespace: Namespace::trusted("default"),
-        };
+        let spec = crate::samples::spec();
         let job = Job::new(JobId::trusted(id), String::new(), &spec, 1);
         let executor = ExecutorId::trusted("e");
         let event = Event::Assign { executor, epoch: 1, gpu_device_ids: vec![] };
