@@ -21,8 +21,8 @@ impl Options {
         while let Some(name) = args.next() {
             let value = args.next().ok_or_else(|| format!("{name} has no value."))?;
             let number = match value.parse::<usize>() {
-                Ok(number) if number >= 100 => number,
-                _ => return Err(format!("{name} {value}: is no number from 100 on.")),
+                Ok(number) if number >= 1_000 => number,
+                _ => return Err(format!("{name} {value}: is no number from 1000 on.")),
             };
             match name.as_str() {
                 "--sessions" => options.sessions = number,
