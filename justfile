@@ -77,7 +77,7 @@ sim *args:
 model *args:
     @./run model "$@"
 
-# Measure placement on a production trace, or lives of jobs a second: just bench placement, just bench lives
+# Measure, each beside its limit: just bench all, or one of placement, lives, control, scale, containers
 bench *args:
     @./run bench "$@"
 

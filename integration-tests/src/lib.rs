@@ -3,6 +3,7 @@
 //! gone when the test ends.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test says what it expects")]
 
+pub mod chart;
 pub mod clients;
 pub mod cluster;
 pub mod crowd;

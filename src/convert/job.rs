@@ -51,7 +51,7 @@ pub fn job_to_wire(job: &Job, spec: Option<&JobSpec>, context: JobContext) -> v1
         namespace: job.namespace.to_string(),
         array: None,
         generation: signed(context.generation),
-        spec_hash: job.spec_hash.clone(),
+        spec_hash: job.spec_hash.to_string(),
         stop_unconfirmed: job.stop_unconfirmed,
     }
 }

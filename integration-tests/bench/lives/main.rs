@@ -9,7 +9,9 @@
 
 mod ledger;
 mod options;
+mod profile;
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +27,7 @@ use tonic::transport::Channel;
 
 use ledger::Ledger;
 use options::Options;
+use profile::Profile;
 
 /// What a job asks for.
 const CPU_MILLIS: i64 = 100;
@@ -125,6 +128,11 @@ async fn lives(options: &Options) -> Measured {
         .collect();
     tokio::time::sleep(WARM).await;
     let mut usage = Usage::of(&replicas, &redis);
+    let looks_at = |folder: &PathBuf| {
+        let all = [("scheduler", replicas[0].process.pid()), ("redis", redis.pid())];
+        all.map(|(name, pid)| Profile::begin(folder, name, pid, Duration::from_secs(options.seconds)))
+    };
+    let profiles = options.profile.as_ref().map(looks_at);
     let (from, before, changes) = (Instant::now(), ledger.counts().ended, revision(&redis, &name));
     for _ in 0..options.seconds {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -135,6 +143,7 @@ async fn lives(options: &Options) -> Measured {
     let changes = revision(&redis, &name) - changes;
     usage.iter_mut().for_each(|one| one.end(took));
     submitters.iter().for_each(tokio::task::JoinHandle::abort);
+    profiles.into_iter().flatten().for_each(Profile::end);
     let patience = Instant::now();
     while ledger.open() > 0 && patience.elapsed() < Duration::from_secs(30) {
         tokio::time::sleep(Duration::from_millis(100)).await;

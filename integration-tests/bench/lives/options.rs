@@ -1,8 +1,12 @@
 //! What is asked for on the command line.
 
+use std::path::PathBuf;
+
+use berth_integration_tests::tools;
+
 /// How it is used.
 pub const USAGE: &str = "usage: ./run bench lives [--seconds N] [--limit-seconds N] [--executors N] [--batch N] \
-                         [--replicas N] [--fsync everysec|always]";
+                         [--replicas N] [--fsync everysec|always] [--profile FOLDER]";
 
 /// What is measured.
 pub struct Options {
@@ -18,6 +22,8 @@ pub struct Options {
     pub replicas: usize,
     /// When Redis writes to the disk.
     pub fsync: String,
+    /// Where it is written what the first replica and Redis spend their time on, if it is looked at.
+    pub profile: Option<PathBuf>,
 }
 
 impl Options {
@@ -33,6 +39,7 @@ impl Options {
             batch: 1_000,
             replicas: 1,
             fsync: "everysec".to_owned(),
+            profile: None,
         };
         while let Some(name) = args.next() {
             let value = args.next().ok_or_else(|| format!("{name} has no value."))?;
@@ -47,6 +54,7 @@ impl Options {
                 "--batch" => options.batch = number()?.min(1_000),
                 "--replicas" => options.replicas = number()?,
                 "--fsync" if ["everysec", "always"].contains(&value.as_str()) => options.fsync = value,
+                "--profile" => options.profile = Some(tools::from_caller(&value)),
                 "--fsync" => return Err(format!("--fsync {value}: must be everysec or always.")),
                 _ => return Err(format!("There is no option {name}.")),
             }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use berth_integration_tests::tools::from_caller;
+
 use crate::policies::Kind;
 use crate::trace::file_of;
 
@@ -175,9 +177,4 @@ fn file_at(text: &str) -> PathBuf {
 fn in_folder(name: &str) -> PathBuf {
     let folder = std::env::var("BERTH_OPENB_DIR").ok().filter(|folder| !folder.is_empty());
     folder.map_or_else(|| PathBuf::from(FOLDER), |folder| from_caller(&folder)).join(name)
-}
-
-/// Paths mean the folder that the recipe was called in.
-fn from_caller(path: &str) -> PathBuf {
-    std::env::var_os("BERTH_CALLER_DIR").map(PathBuf::from).unwrap_or_default().join(path)
 }

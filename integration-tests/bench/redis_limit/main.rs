@@ -118,18 +118,57 @@ return n";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let ([address, seconds], true) = (args.as_slice(), args.len() == 2) else {
-        eprintln!("usage: redis-limit HOST:PORT SECONDS");
-        return ExitCode::from(2);
+    let (address, number, is_latency) = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [address, seconds] => (*address, seconds.parse(), false),
+        [address, "--latency", runs] => (*address, runs.parse(), true),
+        _ => {
+            eprintln!("usage: redis-limit HOST:PORT SECONDS | HOST:PORT --latency RUNS");
+            return ExitCode::from(2);
+        }
     };
-    let Ok(seconds) = seconds.parse::<u64>() else {
-        eprintln!("{seconds:?} is no number of seconds.");
+    let Some(number) = number.ok().filter(|number| *number > 0) else {
+        eprintln!("{args:?}: is no number above 0.");
         return ExitCode::from(2);
     };
     let mut client = Client::connect(address).expect("Redis answers");
-    let lives = live(&mut client, Duration::from_secs(seconds));
-    println!("{lives:.0}");
+    if is_latency {
+        let (p50, p99) = latency(&mut client, number);
+        println!("{p50:.3} {p99:.3}");
+    } else {
+        println!("{:.0}", live(&mut client, Duration::from_secs(number)));
+    }
     ExitCode::SUCCESS
+}
+
+/// Stores a submit and an assignment one after the other, so often; gives the median and the 99th percentile of both
+/// together, in milliseconds.
+fn latency(client: &mut Client, runs: u64) -> (f64, f64) {
+    client.call(&["HSET", "{limit}:meta", "revision", "0"]);
+    let [submit, shift] = [SUBMIT, MOVE].map(|script| client.call(&["SCRIPT", "LOAD", script]));
+    let (record, spec) = ("r".repeat(RECORD), "s".repeat(SPEC));
+    let mut times: Vec<Duration> = (0..runs)
+        .map(|number| {
+            let id = format!("0193cd02-7c4e-7000-8000-{number:012x}");
+            let began = Instant::now();
+            client.call(&["EVALSHA", &submit, "1", "{limit}:", &spec, &id]);
+            client.call(&[
+                "EVALSHA",
+                &shift,
+                "1",
+                "{limit}:",
+                &record,
+                "PENDING",
+                "ASSIGNED",
+                "executor-001",
+                "1",
+                &id,
+            ]);
+            began.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let ms = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1_000.0;
+    (ms(50), ms(99))
 }
 
 /// Plays lives for so long; gives how many ended a second, once deleting goes on beside them.

@@ -15,9 +15,9 @@ mod stage;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use berth_integration_tests::crowd::{Taken, Times};
 use serde_json::{Value, json};
 
-use meter::{Taken, Times};
 use options::Options;
 use stage::Stage;
 
@@ -155,8 +155,7 @@ async fn overload(stage: &mut Stage) -> Value {
     let began = Instant::now();
     let flood = stage.flood(FLOOD, ROUND);
     let flooded = answers(stage).await;
-    let counts = flood.join_all().await;
-    let (stored, refused) = counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
+    let (stored, refused) = flood.join().expect("jobs are submitted");
     stage.pending += stored;
     let stored_per_s = stored as f64 / began.elapsed().as_secs_f64();
     println!(

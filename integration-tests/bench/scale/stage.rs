@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use berth_api::v1;
@@ -144,28 +145,14 @@ impl Stage {
         count / began.elapsed().as_secs_f64()
     }
 
-    /// Begins to submit from many clients as fast as it goes; each gives how many jobs were stored, and how many calls refused.
-    pub fn flood(&self, clients: usize, lasting: Duration) -> JoinSet<(usize, usize)> {
-        let until = Instant::now() + lasting;
-        let mut flood = JoinSet::new();
-        for _ in 0..clients {
-            let channel = self.client();
-            flood.spawn(async move {
-                let (mut stored, mut refused) = (0, 0);
-                while Instant::now() < until {
-                    match submit(channel.clone(), stored, BATCH).await {
-                        Ok(count) => stored += count,
-                        Err(Code::ResourceExhausted) => {
-                            refused += 1;
-                            tokio::time::sleep(Duration::from_millis(100)).await;
-                        }
-                        Err(code) => panic!("a submit fails with {code:?}"),
-                    }
-                }
-                (stored, refused)
-            });
-        }
-        flood
+    /// Begins to submit from many clients as fast as it goes, on a thread of their own: executors do not wait for them here.
+    /// Gives how many jobs were stored, and how many calls refused.
+    pub fn flood(&self, clients: usize, lasting: Duration) -> JoinHandle<(usize, usize)> {
+        let address = self.addresses.borrow().last().expect("a replica").clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(pour(&address, clients, lasting))
+        })
     }
 
     fn client(&self) -> Channel {
@@ -210,6 +197,30 @@ impl Connection {
         *made = Some((address, channel.clone()));
         channel
     }
+}
+
+async fn pour(address: &str, clients: usize, lasting: Duration) -> (usize, usize) {
+    let until = Instant::now() + lasting;
+    let mut flood = JoinSet::new();
+    for _ in 0..clients {
+        let channel = channel(address);
+        flood.spawn(async move {
+            let (mut stored, mut refused) = (0, 0);
+            while Instant::now() < until {
+                match submit(channel.clone(), stored, BATCH).await {
+                    Ok(count) => stored += count,
+                    Err(Code::ResourceExhausted) => {
+                        refused += 1;
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    Err(code) => panic!("a submit fails with {code:?}"),
+                }
+            }
+            (stored, refused)
+        });
+    }
+    let counts = flood.join_all().await;
+    counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
 }
 
 /// Submits a batch of jobs of twenty shapes; none of two fits an executor.

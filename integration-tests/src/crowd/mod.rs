@@ -1,9 +1,11 @@
 //! Many executors without containers in one process, each with a session of its own over gRPC, and what processes use.
 
 mod executor;
+mod times;
 mod usage;
 
 pub use executor::{Executor, Witness};
+pub use times::{Taken, Times};
 pub use usage::{Usage, rss_bytes};
 
 use tonic::transport::{Channel, Endpoint};

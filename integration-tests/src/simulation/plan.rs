@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand::{Rng, SeedableRng};
 
-use super::fault::{self, Fault, Kind};
+use super::fault::{self, Fault, Kind, Silence};
 
 /// A run, before it is played.
 #[derive(Debug, Clone)]
@@ -186,7 +186,8 @@ impl Plan {
             come_late(&mut rng, &mut jobs);
         }
         zone(seed, &mut machines, &mut jobs);
-        let faults = fault::drawn(&mut rng, schedulers, executors);
+        let mut faults = fault::drawn(&mut rng, schedulers, executors);
+        set_back(seed, schedulers, &mut jobs, &mut faults);
         let rounds = if rng.random_bool(0.5) { rng.random_range(1..3) } else { 0 };
         let rounds = (0..rounds).map(|number| round(&mut rng, number, executors)).collect();
         let log_age = Duration::from_secs(if rng.random_bool(0.2) { 2 } else { 60 });
@@ -255,6 +256,34 @@ fn zone(seed: u64, machines: &mut [Machine], jobs: &mut [Wish]) {
         let timeout = Duration::from_secs(rng.random_range(1..30));
         wish.queue_timeout.get_or_insert(timeout);
     }
+}
+
+/// Lets some stores fail over to a copy whose clock is far behind while a replica does not see it, and jobs for
+/// which there is no place come through all that: what is dated by the time before waits for as much longer.
+fn set_back(seed: u64, schedulers: usize, jobs: &mut [Wish], faults: &mut Vec<Fault>) {
+    let mut rng = StdRng::seed_from_u64(seed.rotate_left(32) ^ 0x636c_6f63);
+    if !rng.random_bool(0.04) {
+        return;
+    }
+    for wish in jobs.iter_mut() {
+        wish.pause = Duration::from_millis(rng.random_range(50..400));
+        if rng.random_bool(0.7) {
+            wish.cpu_millis = 4_000;
+            wish.queue_timeout = Some(Duration::from_secs(rng.random_range(1..6)));
+        }
+    }
+    let at_ms = rng.random_range(400..3_000);
+    let behind_ms = rng.random_range(1_800_000..3_600_000);
+    let number = faults.iter().map(|fault| fault.number + 1).max().unwrap_or_default();
+    let unseen = Kind::Store(Silence::Stalled, Some(rng.random_range(0..schedulers)));
+    let lag = Duration::from_millis(rng.random_range(200..2_000));
+    let of_it = [(0, 6_000, unseen), (100, 0, Kind::ClockStep(-behind_ms)), (200, 0, Kind::FailOver(lag))];
+    faults.extend((number..).zip(of_it).map(|(number, (after_ms, lasts_ms, kind))| Fault {
+        number,
+        at: Duration::from_millis(at_ms + after_ms),
+        lasts: Duration::from_millis(lasts_ms),
+        kind,
+    }));
 }
 
 fn wish(rng: &mut StdRng, number: usize, mix: &Mix, gap_ms: u64) -> Wish {

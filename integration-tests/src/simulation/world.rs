@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use berth_domain::digest::SpecHash;
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, Namespace, SchedulerId};
 use berth_domain::resources::GpuDevice;
 use berth_domain::spec::Network;
@@ -265,7 +266,7 @@ async fn settle_neighbours(runtime: &dyn Runtime, executor: &str) {
             command: vec!["sleep".to_owned(), "100000".to_owned()],
             env: BTreeMap::new(),
             working_dir: String::new(),
-            labels: attempt_labels(&owner, &attempt, "", "boot"),
+            labels: attempt_labels(&owner, &attempt, SpecHash::default(), "boot"),
             cpu_millis: 1,
             memory_bytes: 1,
             gpus: Vec::new(),

@@ -1,6 +1,6 @@
 //! The record of a job: what changes during its life, kept small beside its spec.
 
-use crate::digest::text_hash;
+use crate::digest::{SpecHash, text_hash};
 use crate::ids::{AttemptRef, ExecutorId, JobId, Namespace};
 use crate::resources::Demand;
 use crate::spec::{JobSpec, OnLost};
@@ -108,7 +108,7 @@ pub struct Job {
     /// A name for people; may be empty and need not be unique.
     pub display_name: String,
     /// Names the spec by its content.
-    pub spec_hash: String,
+    pub spec_hash: SpecHash,
     /// Names the image, so that it is known where it has run before.
     pub image_hash: u64,
     /// Resources asked for, as in the spec.

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sha2::{Digest, Sha256};
-
+use crate::digest::{Content, SpecHash};
 use crate::ids::Namespace;
 use crate::resources::Demand;
 
@@ -116,12 +115,54 @@ impl JobSpec {
         200 + self.image.len() + self.working_dir.len() + command + pairs(&self.env) + pairs(&self.labels)
     }
 
-    /// Names the spec by its content: SHA-256 in hexadecimal over a fixed rendering of every field.
+    /// Names the spec by its content: SHA-256 over every field.
     /// Two submits with one idempotency key are the same submit when the names are equal.
-    pub fn content_hash(&self) -> String {
-        let mut hash = Sha256::new();
-        // The debug form covers every field, quotes every text and keeps map order.
-        hash.update(format!("{self:?}").as_bytes());
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    pub fn content_hash(&self) -> SpecHash {
+        // Whoever adds a field has to say here how it is told.
+        let Self {
+            image,
+            command,
+            env,
+            working_dir,
+            demand,
+            priority,
+            clocks,
+            max_retries,
+            labels,
+            on_lost,
+            network,
+            pull_policy,
+            namespace,
+        } = self;
+        let Demand { cpu_millis, memory_bytes, gpu_count, gpu_models, constraints } = demand;
+        let Clocks { queue_timeout_ms, requeue_timeout_ms, run_timeout_ms, stop_grace_ms, pull_timeout_ms } =
+            clocks;
+        let mut content = Content::default();
+        content.text(image);
+        content.texts(command);
+        content.pairs(env);
+        content.text(working_dir);
+        [*cpu_millis, *memory_bytes, u64::from(*gpu_count)]
+            .into_iter()
+            .for_each(|number| content.number(number));
+        content.texts(gpu_models);
+        content.number(constraints.len() as u64);
+        constraints.iter().for_each(|constraint| content.text(&constraint.to_string()));
+        content.number(u64::from(*priority));
+        for clock in [queue_timeout_ms, requeue_timeout_ms, run_timeout_ms] {
+            content.perhaps(*clock);
+        }
+        [*stop_grace_ms, *pull_timeout_ms].into_iter().for_each(|clock| content.number(clock));
+        content.number(u64::from(*max_retries));
+        content.pairs(labels);
+        for choice in [*on_lost as u64, *network as u64, *pull_policy as u64] {
+            content.number(choice);
+        }
+        content.text(namespace.as_str());
+        content.hash()
     }
 }
+
+#[cfg(test)]
+#[path = "spec_tests.rs"]
+mod tests;

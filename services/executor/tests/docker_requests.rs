@@ -9,6 +9,7 @@ mod slots;
 
 use std::collections::BTreeMap;
 
+use berth_domain::digest::SpecHash;
 use berth_domain::ids::{AttemptRef, JobId, Namespace};
 use berth_domain::resources::GpuDevice;
 use berth_domain::spec::Network;
@@ -34,7 +35,7 @@ fn plan() -> ContainerPlan {
         command: vec!["sh".into(), "-c".into(), "echo $A".into()],
         env: BTreeMap::from([("A".into(), "1".into()), ("BERTH_JOB_ID".into(), "job-1".into())]),
         working_dir: "/work".into(),
-        labels: attempt_labels(&owner(), &attempt(), "hash", "boot"),
+        labels: attempt_labels(&owner(), &attempt(), SpecHash::default(), "boot"),
         cpu_millis: 1_500,
         memory_bytes: 256 << 20,
         gpus: Vec::new(),
@@ -46,7 +47,7 @@ fn plan() -> ContainerPlan {
 fn labels() -> Value {
     json!({
         "berth.cluster": "prod", "berth.executor": "node-1", "berth.job": "job-1", "berth.attempt": "2",
-        "berth.epoch": "7", "berth.spec-hash": "hash", "berth.boot-id": "boot"
+        "berth.epoch": "7", "berth.spec-hash": "0".repeat(64), "berth.boot-id": "boot"
     })
 }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use berth_domain::digest::SpecHash;
 use berth_domain::ids::JobId;
 use berth_domain::job::Job;
 use berth_domain::spec::JobSpec;
@@ -17,7 +18,7 @@ const BYTES_A_TEXT: usize = 48;
 /// A spec, by its content's name: another job may have had the same id.
 #[derive(Debug)]
 struct Known {
-    hash: String,
+    hash: SpecHash,
     spec: Arc<JobSpec>,
     bytes: usize,
 }
@@ -39,7 +40,7 @@ impl Specs {
     pub fn keep(&self, job: &Job, spec: &Arc<JobSpec>) {
         let bytes = BYTES_EACH + texts(spec);
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = Known { hash: job.spec_hash.clone(), spec: Arc::clone(spec), bytes };
+        let known = Known { hash: job.spec_hash, spec: Arc::clone(spec), bytes };
         shelf.drop_one(&job.id);
         shelf.known.insert(job.id.clone(), known);
         shelf.order.push_back(job.id.clone());

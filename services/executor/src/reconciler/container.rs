@@ -43,7 +43,7 @@ impl Surroundings {
             gpus.push(gpu.clone());
         }
         let spec_hash = spec.content_hash();
-        let mut all_labels = attempt_labels(&self.owner, attempt, &spec_hash, &self.boot_id);
+        let mut all_labels = attempt_labels(&self.owner, attempt, spec_hash, &self.boot_id);
         if let Some(grace_ms) = fence_grace_ms(spec) {
             all_labels.insert(labels::FENCE.to_owned(), grace_ms.to_string());
         }

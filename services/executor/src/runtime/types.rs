@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use berth_domain::digest::SpecHash;
 use berth_domain::ids::{AttemptRef, JobId, Namespace};
 use berth_domain::reconcile::ContainerState;
 use berth_domain::resources::GpuDevice;
@@ -296,7 +297,7 @@ pub fn tagged(image: &str) -> String {
 pub fn attempt_labels(
     owner: &Owner,
     attempt: &AttemptRef,
-    spec_hash: &str,
+    spec_hash: SpecHash,
     boot_id: &str,
 ) -> BTreeMap<String, String> {
     [
@@ -305,7 +306,7 @@ pub fn attempt_labels(
         (labels::JOB, attempt.job.to_string()),
         (labels::ATTEMPT, attempt.number.to_string()),
         (labels::EPOCH, attempt.epoch.to_string()),
-        (labels::SPEC_HASH, spec_hash.to_owned()),
+        (labels::SPEC_HASH, spec_hash.to_string()),
         (labels::BOOT, boot_id.to_owned()),
     ]
     .into_iter()

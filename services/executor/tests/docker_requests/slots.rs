@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use berth_domain::digest::SpecHash;
 use berth_domain::ids::{AttemptRef, JobId, Namespace};
 use berth_domain::spec::Network;
 use berth_executor::runtime::{
@@ -36,8 +37,10 @@ fn able() -> Answers {
 
 fn job(number: u32) -> ContainerPlan {
     let attempt = AttemptRef { job: JobId::trusted("job-1"), number, epoch: 7 };
-    let (name, labels) =
-        (ContainerName::new(&owner(), &attempt), attempt_labels(&owner(), &attempt, "h", "b"));
+    let (name, labels) = (
+        ContainerName::new(&owner(), &attempt),
+        attempt_labels(&owner(), &attempt, SpecHash::default(), "b"),
+    );
     ContainerPlan { name, labels, network: Network::None, ..plan() }
 }
 

@@ -74,7 +74,7 @@ pub async fn batch(
         ));
     }
     let _place = context.admission.enter(request.requests.len(), size)?;
-    let mut items = check_all(context, &request)?;
+    let mut items = check_all(context, &request).await.map_err(Problem::Invalid)?;
     let mut results = Vec::with_capacity(items.len());
     for chunk in items.chunks_mut(MAX_MUTATIONS) {
         match commit(context, chunk).await {
@@ -106,7 +106,10 @@ fn is_key(key: &str) -> bool {
     key.len() <= MAX_KEY_BYTES && key.bytes().all(|b| b.is_ascii_graphic())
 }
 
-fn check_all(context: &Context, request: &v1::BatchSubmitJobsRequest) -> Result<Vec<Checked>, Problem> {
+async fn check_all(
+    context: &Context,
+    request: &v1::BatchSubmitJobsRequest,
+) -> Result<Vec<Checked>, Vec<Violation>> {
     let mut violations = Vec::new();
     if !is_key(&request.request_id) {
         let description = format!("must be at most {MAX_KEY_BYTES} visible ASCII characters");
@@ -114,6 +117,10 @@ fn check_all(context: &Context, request: &v1::BatchSubmitJobsRequest) -> Result<
     }
     let mut items = Vec::with_capacity(request.requests.len());
     for (i, item) in request.requests.iter().enumerate() {
+        if i % MAX_MUTATIONS == MAX_MUTATIONS - 1 {
+            // Heartbeats and reports wait for a part of a batch at most.
+            tokio::task::yield_now().await;
+        }
         let key =
             if request.request_id.is_empty() { String::new() } else { format!("{}#{i}", request.request_id) };
         let mut refuse = |field: &str, description: &str| {
@@ -134,7 +141,7 @@ fn check_all(context: &Context, request: &v1::BatchSubmitJobsRequest) -> Result<
             })),
         }
     }
-    if violations.is_empty() { Ok(items) } else { Err(Problem::Invalid(violations)) }
+    if violations.is_empty() { Ok(items) } else { Err(violations) }
 }
 
 fn check(context: &Context, request: &v1::SubmitJobRequest, key: String) -> Result<Checked, Vec<Violation>> {
@@ -173,8 +180,7 @@ fn check(context: &Context, request: &v1::SubmitJobRequest, key: String) -> Resu
         None => context.job_ids.next(now_ms, context.entropy.as_ref()),
     };
     let job = Job::new(id, request.display_name.clone(), &spec, now_ms);
-    let request_hash = job.spec_hash.clone();
-    let key = key.map(|key| IdempotencyKey { key, request_hash, ttl: KEY_TTL });
+    let key = key.map(|key| IdempotencyKey { key, request_hash: job.spec_hash.to_string(), ttl: KEY_TTL });
     Ok(Checked { job: Arc::new(job), spec: Arc::new(spec), key })
 }
 

@@ -1,6 +1,7 @@
 //! Job records.
 
 use berth_domain::constraint::Constraint;
+use berth_domain::digest::SpecHash;
 use berth_domain::ids::{ExecutorId, JobId, Namespace};
 use berth_domain::job::{EndReason, Job, JobState};
 use berth_domain::resources::Demand;
@@ -26,7 +27,8 @@ pub(super) fn job_to_record(job: &Job) -> pb::Job {
         id: job.id.as_str().to_owned(),
         namespace: job.namespace.as_str().to_owned(),
         display_name: job.display_name.clone(),
-        spec_hash: job.spec_hash.clone(),
+        spec_hash: String::new(),
+        spec_digest: job.spec_hash.as_bytes().to_vec(),
         image_hash: job.image_hash,
         demand: Some(demand_to_record(&job.demand)),
         priority: u32::from(job.priority),
@@ -64,7 +66,7 @@ pub(super) fn job_from_record(record: pb::Job, revision: u64) -> Result<Job, Sto
         id: JobId::trusted(record.id),
         namespace: Namespace::trusted(record.namespace),
         display_name: record.display_name,
-        spec_hash: record.spec_hash,
+        spec_hash: spec_hash(&record.spec_digest, &record.spec_hash)?,
         image_hash: record.image_hash,
         demand: demand_from_record(record.demand)?,
         priority: priority(record.priority)?,
@@ -96,6 +98,11 @@ pub(super) fn job_from_record(record: pb::Job, revision: u64) -> Result<Job, Sto
         avoid_executor: record.avoid_executor.map(ExecutorId::trusted),
         revision,
     })
+}
+
+fn spec_hash(digest: &[u8], hex: &str) -> Result<SpecHash, StoreError> {
+    let known = if digest.is_empty() { SpecHash::from_hex(hex) } else { SpecHash::from_bytes(digest) };
+    known.ok_or_else(|| absent("spec_digest"))
 }
 
 pub(super) fn demand_to_record(demand: &Demand) -> pb::Demand {
