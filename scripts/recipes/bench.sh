@@ -36,7 +36,7 @@ all_figures() { # [--quick] [--plots FOLDER]
         measured bench scale --sessions 1000 --pending 10000
         measured bench containers --jobs 8 --rounds 1
         measured latency --runs 3
-        measured bench placement --pods default --policy fgd ours --seeds 0-0
+        measured bench placement --pods default --policy ours --seeds 0-0
     else
         set --
         measured bench control

@@ -71,6 +71,29 @@ fn who_can_never_have_a_place_keeps_nobody_from_being_kept_one() {
     assert_eq!(board.plan(&MOMENT).reserved, [kept("large", "a"), kept("larger", "c")]);
 }
 
+/// An older job of the same shape had found no place while this one's was not open to it.
+#[test]
+fn whoever_has_an_executor_kept_gets_it_though_an_older_job_alike_waits_on() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 4_000, &[])]);
+    for at in 0..128 {
+        put(&mut board, &format!("c-{at:03}"), &capacity("c", 100, &[]), true);
+    }
+    board.hold(&holding("x", "a", 1_000, None));
+    board.hold(&holding("y", "b", 1_000, None));
+    let older = aged(request("older", 4_000, 0));
+    let younger = Request { create_time_ms: older.create_time_ms + 1, ..aged(request("younger", 4_000, 0)) };
+    board.push(older);
+    board.push(younger.clone());
+    let plan = board.plan(&MOMENT);
+    assert_eq!(plan.reserved, [on("older", "a"), on("younger", "b")]);
+    board.release(&holding("y", "b", 1_000, None));
+    let trial = board.try_out(&younger, &MOMENT);
+    let plan = board.plan(&MOMENT);
+    assert_eq!((plan.placed.len(), &plan.reserved), (1, &vec![on("older", "a")]));
+    assert_eq!((plan.placed[0].0.as_str(), plan.placed[0].1.executor.as_str()), ("younger", "b"));
+    assert!(trial.choice.is_some_and(|choice| choice.executor.as_str() == "b"), "a trial says the same");
+}
+
 #[test]
 fn what_is_kept_stays_kept_unless_there_is_room_sooner_elsewhere() {
     let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 4_000, &[])]);

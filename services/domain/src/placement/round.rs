@@ -79,6 +79,8 @@ pub struct Round<'a> {
     failed: HashMap<ShapeId, u64>,
     compared: Vec<(Shape, u64)>,
     kept: Vec<(Seat, Kept)>,
+    /// What is kept for jobs whose turn has not come.
+    untouched: BTreeMap<JobId, Slot>,
     /// Shapes that no further executor is kept for.
     given_up: HashSet<ShapeId>,
     /// How many of these would fit somewhere if it were empty.
@@ -109,6 +111,7 @@ impl<'a> Round<'a> {
             failed: HashMap::new(),
             compared: Vec::new(),
             kept: Vec::new(),
+            untouched: BTreeMap::new(),
             given_up: HashSet::new(),
             too_far: 0,
             is_cut_short: false,
@@ -125,7 +128,8 @@ impl<'a> Round<'a> {
     /// Says whether the job that it is about has a place, or none.
     pub fn is_settled(&self) -> bool {
         self.about.as_ref().is_some_and(|(job, kind)| {
-            self.is_hopeless(*kind) || self.placed.last().is_some_and(|placed| placed.job == *job)
+            let is_left_out = self.is_hopeless(*kind) && !self.untouched.contains_key(job);
+            is_left_out || self.placed.last().is_some_and(|placed| placed.job == *job)
         })
     }
 
@@ -151,17 +155,16 @@ impl<'a> Round<'a> {
         let kept = self.known.kept.values().filter(|reservation| is_wanted(reservation.seat.kind));
         let mut kept: Vec<&Reservation> = kept.collect();
         kept.sort_by_key(|reservation| &reservation.seat.age);
-        let mut untouched = BTreeMap::new();
         for Reservation { executor, seat, .. } in kept {
             let slot = self.known.slots.get(executor).copied().filter(|slot| self.fleet.is_open(*slot));
             if aged.let_ahead(level, seat)
                 && let Some(slot) = slot
             {
                 self.set_open(slot, false);
-                untouched.insert(&seat.age.1, slot);
+                self.untouched.insert(seat.age.1.clone(), slot);
             }
         }
-        self.place_aged(aged, untouched, whole);
+        self.place_aged(aged, whole);
         let mut line = Line::new(level, u64::MAX, is_wanted, share);
         let rest = self.place_admitted(&mut line, whole);
         self.place_in_order(&mut line, rest, whole);
@@ -181,14 +184,14 @@ impl<'a> Round<'a> {
         next.age.0.max(next.waiter.ready_time_ms) <= self.aged_ms()
     }
 
-    fn place_aged(&mut self, mut line: Line<'_>, mut untouched: BTreeMap<&JobId, Slot>, whole: &Amounts) {
+    fn place_aged(&mut self, mut line: Line<'_>, whole: &Amounts) {
         loop {
             let may_keep = self.may_keep();
             let is_given_up =
                 |kind: Kind| self.is_hopeless(kind) && (!may_keep || self.given_up.contains(&kind.shape));
             let Some(next) = line.next(is_given_up) else { return };
-            if let Some(slot) = untouched.remove(&next.age.1) {
-                self.set_open(slot, true);
+            if let Some(slot) = self.untouched.remove(&next.age.1) {
+                self.reopen(slot);
             }
             if !self.is_aged(&next) {
                 continue;
@@ -379,6 +382,14 @@ impl<'a> Round<'a> {
         };
         self.set_open(kept.slot, false);
         self.kept.push((seat, kept));
+    }
+
+    /// Opens what was kept: who found no place without it may find one now.
+    fn reopen(&mut self, slot: Slot) {
+        self.set_open(slot, true);
+        let (fleet, room) = (&*self.fleet, self.fleet.room(slot));
+        self.failed.retain(|shape, _| !room.holds(fleet.shape(*shape)));
+        self.compared.retain(|(shape, _)| !room.holds(shape));
     }
 
     fn set_open(&mut self, slot: Slot, is_open: bool) {
