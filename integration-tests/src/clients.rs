@@ -2,6 +2,7 @@
 //! call is repeated until it is answered, by whichever replica.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,6 +45,8 @@ pub struct Caller {
     pub ways: Arc<dyn Ways>,
     /// What was seen.
     pub seen: Seen,
+    /// Which replica is asked first: each call begins with the next one.
+    pub turn: Arc<AtomicUsize>,
 }
 
 /// A job that is wanted.
@@ -61,11 +64,11 @@ pub struct Order {
     pub code: i32,
 }
 
-/// Calls one replica after the other until one gives what `read` takes for an answer.
+/// Calls one replica after the other, from the next one on, until one gives what `read` takes for an answer.
 macro_rules! until_answered {
     ($caller:expr, $client:ident, $method:ident($request:expr), $read:expr) => {{
         let mut found = None;
-        for attempt in 0.. {
+        for attempt in $caller.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed).. {
             if let Some(channel) = $caller.ways.channel(attempt % $caller.ways.count()).await {
                 let mut client = $client::new(channel);
                 let answer = tokio::time::timeout($crate::clients::ANSWER, client.$method($request)).await;

@@ -104,7 +104,8 @@ fn play(wanted: Wanted) -> Outcome {
     let main = Mutex::new(Witness::begin(&stage.cluster, None));
     let other =
         stage.engine.as_ref().map(|engine| Mutex::new(Witness::begin(&stage.cluster, Some(engine.host()))));
-    let caller = Caller { ways: Arc::new(Network(stage.addresses())), seen: seen.clone() };
+    let caller =
+        Caller { ways: Arc::new(Network(stage.addresses())), seen: seen.clone(), turn: Arc::default() };
     let mut crowd = Crowd::begin(wanted.seed, &caller, runtime.handle());
     let is_over = AtomicBool::new(false);
     let mut outcome = Outcome::new(Plan::kinds(shape));

@@ -1,4 +1,4 @@
-//! Points at which a process can be made to die: before and after each call of the store, of the
+//! Points at which a process can be made to die, or to pause: before and after each call of the store, of the
 //! container engine, of the disk and of a connection, which is where scheduler and executor await.
 //! Only the program `faulty` of the tests passes them, and the simulation.
 
@@ -11,9 +11,11 @@ pub use engine::{FaultyConnect, FaultyEngine};
 pub use store::FaultyStore;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::sync::watch;
 
 /// Names the armed point: SITE or SITE@N for its Nth pass.
 pub const VARIABLE: &str = "FAULTY";
@@ -67,23 +69,34 @@ pub fn sites(calls: &[&str]) -> Vec<String> {
     calls.iter().flat_map(|call| [format!("{call}.before"), format!("{call}.after")]).collect()
 }
 
-/// A point that is armed: the process dies at its given pass.
+/// What happens at an armed point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// The process dies.
+    Death,
+    /// What passes goes on only after that time; all else in the process goes on meanwhile.
+    Pause(Duration),
+}
+
+/// A point that is armed, for its given pass.
 #[derive(Debug, Clone)]
 struct Armed {
     site: String,
     passes_left: u32,
+    harm: Harm,
 }
 
-/// The points of one process, of which one may be armed.
+/// The points of one process, of which one may be armed, and all may be held.
 pub struct Points {
     armed: Mutex<Option<Armed>>,
+    held: watch::Sender<bool>,
     die: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Points {
     /// Arms nothing yet; `die` ends the process, now or soon: what passed the point goes no further.
     pub fn new(die: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { armed: Mutex::default(), die: Box::new(die) }
+        Self { armed: Mutex::default(), held: watch::channel(false).0, die: Box::new(die) }
     }
 
     /// Arms what the environment names, of this very process.
@@ -91,13 +104,18 @@ impl Points {
         let points = Self::new(|| kill(Pid::this(), Signal::SIGKILL).expect("a process may kill itself"));
         let armed = std::env::var(VARIABLE).unwrap_or_default();
         let (site, pass) = armed.rsplit_once('@').unwrap_or((&armed, "1"));
-        points.arm(site, pass.parse().expect("a number of passes"));
+        points.arm(site, pass.parse().expect("a number of passes"), Harm::Death);
         points
     }
 
     /// Arms a site, instead of any other, for its given pass from now on, counted from 1.
-    pub fn arm(&self, site: &str, pass: u32) {
-        *self.armed() = Some(Armed { site: site.to_owned(), passes_left: pass });
+    pub fn arm(&self, site: &str, pass: u32, harm: Harm) {
+        *self.armed() = Some(Armed { site: site.to_owned(), passes_left: pass, harm });
+    }
+
+    /// Lets nothing pass any point until it is let go: the process stands still, but for what it does between two.
+    pub fn hold(&self, is_held: bool) {
+        self.held.send_replace(is_held);
     }
 
     /// Arms nothing any more.
@@ -109,25 +127,32 @@ impl Points {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_hit(&self, call: &str, side: &str) -> bool {
+    fn hit(&self, call: &str, side: &str) -> Option<Harm> {
         let mut armed = self.armed();
-        let Some(point) = armed.as_mut() else { return false };
+        let point = armed.as_mut()?;
         if point.site.strip_suffix(side).and_then(|rest| rest.strip_suffix('.')) != Some(call) {
-            return false;
+            return None;
         }
         point.passes_left -= 1;
-        let is_hit = point.passes_left == 0;
-        if is_hit {
-            *armed = None;
+        if point.passes_left > 0 {
+            return None;
         }
-        is_hit
+        armed.take().map(|point| point.harm)
     }
 
-    /// Passes a point. At the armed one the process dies as if it had been killed from outside.
+    /// Passes a point. At the armed one the process dies as if it had been killed from outside, or waits.
     pub async fn pass(&self, call: &str, side: &str) {
-        if self.is_hit(call, side) {
-            (self.die)();
-            std::future::pending::<()>().await;
+        match self.hit(call, side) {
+            Some(Harm::Death) => {
+                (self.die)();
+                std::future::pending::<()>().await;
+            }
+            Some(Harm::Pause(lasts)) => tokio::time::sleep(lasts).await,
+            None => {}
+        }
+        if *self.held.borrow() {
+            // Its sender lives as long as the points.
+            let _ = self.held.subscribe().wait_for(|is_held| !is_held).await;
         }
     }
 }

@@ -89,6 +89,10 @@ pub enum Kind {
     CrashAt(Process, String, u32),
     /// A process stops in order, and is started again.
     Stop(Process),
+    /// One of a process's awaits takes so long: the site, and its how manieth pass. All else in it goes on.
+    PauseAt(Process, String, u32),
+    /// A process stands still: none of its calls goes on, and what is sent to it or by it waits.
+    Freeze(Process),
     /// A machine starts anew: its containers are gone, with exit codes that mean nothing.
     Reboot(usize, i32),
     /// An executor's machine dies for good, and an operator says so.
@@ -134,6 +138,8 @@ impl Kind {
             Self::Crash(_) => "crash",
             Self::CrashAt(..) => "crash at an await",
             Self::Stop(_) => "stop in order",
+            Self::PauseAt(..) => "pause at an await",
+            Self::Freeze(_) => "frozen process",
             Self::Reboot(..) => "reboot",
             Self::Death(_) => "dead machine",
             Self::Way(Way::Cut, ..) => "cut",
@@ -172,6 +178,10 @@ impl fmt::Display for Fault {
                 write!(formatter, "{process} is killed at pass {pass} of {site}")?;
             }
             Kind::Stop(process) => write!(formatter, "{process} stops in order")?,
+            Kind::PauseAt(process, site, pass) => {
+                write!(formatter, "pass {pass} of {site} by {process} takes long")?;
+            }
+            Kind::Freeze(process) => write!(formatter, "{process} stands still")?,
             Kind::Reboot(index, code) => {
                 write!(formatter, "the machine of {} starts anew (exit codes {code})", executor(index))?;
             }
@@ -279,6 +289,8 @@ const DRAWS: &[Draw] = &[
     |rng, targets| Kind::Crash(targets.process(rng)),
     crash_at,
     |rng, targets| Kind::Stop(targets.process(rng)),
+    pause_at,
+    |rng, targets| Kind::Freeze(targets.process(rng)),
     |rng, targets| {
         let code = *[0, 137, 255].choose(rng).expect("there is a choice");
         Kind::Reboot(targets.executor(rng), code)
@@ -344,11 +356,21 @@ fn engine(rng: &mut StdRng, targets: &Targets) -> Kind {
 }
 
 fn crash_at(rng: &mut StdRng, targets: &Targets) -> Kind {
+    let (process, site, pass) = site(rng, targets);
+    Kind::CrashAt(process, site, pass)
+}
+
+fn pause_at(rng: &mut StdRng, targets: &Targets) -> Kind {
+    let (process, site, pass) = site(rng, targets);
+    Kind::PauseAt(process, site, pass)
+}
+
+fn site(rng: &mut StdRng, targets: &Targets) -> (Process, String, u32) {
     let process = targets.process(rng);
     let calls = match process {
         Process::Scheduler(_) => failpoints::STORE.to_vec(),
         Process::Executor(_) => [failpoints::ENGINE, failpoints::DISK, failpoints::CONNECTION].concat(),
     };
     let site = failpoints::sites(&calls).choose(rng).expect("there are some").clone();
-    Kind::CrashAt(process, site, rng.random_range(1..6))
+    (process, site, rng.random_range(1..6))
 }

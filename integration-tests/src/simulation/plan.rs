@@ -258,11 +258,11 @@ fn zone(seed: u64, machines: &mut [Machine], jobs: &mut [Wish]) {
     }
 }
 
-/// Lets some stores fail over to a copy whose clock is far behind while a replica does not see it, and jobs for
+/// Lets some stores fail over to an empty copy whose clock is far behind while a replica does not see it, and jobs for
 /// which there is no place come through all that: what is dated by the time before waits for as much longer.
 fn set_back(seed: u64, schedulers: usize, jobs: &mut [Wish], faults: &mut Vec<Fault>) {
     let mut rng = StdRng::seed_from_u64(seed.rotate_left(32) ^ 0x636c_6f63);
-    if !rng.random_bool(0.04) {
+    if !rng.random_bool(0.04) || schedulers < 2 {
         return;
     }
     for wish in jobs.iter_mut() {
@@ -276,8 +276,8 @@ fn set_back(seed: u64, schedulers: usize, jobs: &mut [Wish], faults: &mut Vec<Fa
     let behind_ms = rng.random_range(1_800_000..3_600_000);
     let number = faults.iter().map(|fault| fault.number + 1).max().unwrap_or_default();
     let unseen = Kind::Store(Silence::Stalled, Some(rng.random_range(0..schedulers)));
-    let lag = Duration::from_millis(rng.random_range(200..2_000));
-    let of_it = [(0, 6_000, unseen), (100, 0, Kind::ClockStep(-behind_ms)), (200, 0, Kind::FailOver(lag))];
+    let lag = Duration::from_millis(at_ms + 200);
+    let of_it = [(0, 6_000, unseen), (200, 0, Kind::ClockStep(-behind_ms)), (200, 0, Kind::FailOver(lag))];
     faults.extend((number..).zip(of_it).map(|(number, (after_ms, lasts_ms, kind))| Fault {
         number,
         at: Duration::from_millis(at_ms + after_ms),

@@ -9,6 +9,7 @@ use berth_store::model::{Faults, Snapshot};
 use super::fault::{Engine, Fault, Kind, Process, Silence, Way};
 use super::plan::Plan;
 use super::world::{World, at_ms};
+use crate::failpoints::Harm;
 use crate::seen::{Copy, Seen};
 
 /// How long a run may take, in simulated time.
@@ -160,8 +161,11 @@ impl<'a, 'b> Play<'a, 'b> {
         match &fault.kind {
             Kind::Crash(process) => self.kill(*process, until),
             Kind::CrashAt(process, site, pass) => {
-                self.world.lives(*process).points.arm(site, *pass);
+                self.world.lives(*process).points.arm(site, *pass, Harm::Death);
                 self.falls.insert(*process, fault.lasts);
+            }
+            Kind::PauseAt(process, site, pass) => {
+                self.world.lives(*process).points.arm(site, *pass, Harm::Pause(fault.lasts));
             }
             Kind::Stop(process) => {
                 if !self.down.contains_key(process) {
@@ -176,6 +180,10 @@ impl<'a, 'b> Play<'a, 'b> {
             Kind::Death(index) => {
                 self.kill(Process::Executor(*index), Duration::MAX);
                 self.end_containers(*index, 137);
+            }
+            Kind::Freeze(process) => {
+                self.world.lives(*process).points.hold(true);
+                self.break_ways(&fault.kind);
             }
             Kind::Way(..) | Kind::Split(..) => self.break_ways(&fault.kind),
             Kind::StoreRestart => self.world.store.restart(),
@@ -195,6 +203,10 @@ impl<'a, 'b> Play<'a, 'b> {
         for (way, executor, scheduler) in self.ways(&fault.kind) {
             self.set_way(way, executor, scheduler, false);
         }
+        if let Kind::Freeze(process) = fault.kind {
+            let is_frozen = self.active.values().any(|other| other.kind == fault.kind);
+            self.world.lives(process).points.hold(is_frozen);
+        }
         // Another fault may still break one of them.
         self.active.values().for_each(|other| self.break_ways(&other.kind));
     }
@@ -211,6 +223,13 @@ impl<'a, 'b> Play<'a, 'b> {
         match kind {
             Kind::Way(way, executor, None) => all.map(|scheduler| (*way, *executor, scheduler)).collect(),
             Kind::Way(way, executor, Some(scheduler)) => vec![(*way, *executor, *scheduler)],
+            Kind::Freeze(Process::Executor(executor)) => {
+                all.map(|scheduler| (Way::Held, *executor, scheduler)).collect()
+            }
+            Kind::Freeze(Process::Scheduler(scheduler)) => {
+                let executors = 0..self.plan.machines.len();
+                executors.map(|executor| (Way::Held, executor, *scheduler)).collect()
+            }
             Kind::Split(here, executor) => {
                 let others = all.filter(|scheduler| scheduler != here);
                 others.map(|scheduler| (Way::Cut, *executor, scheduler)).collect()
@@ -254,6 +273,8 @@ impl<'a, 'b> Play<'a, 'b> {
 
     /// Kills a process, for so long at least.
     fn kill(&mut self, process: Process, until: Duration) {
+        // Its next life does not stand still.
+        self.world.lives(process).points.hold(false);
         let known = self.down.get(&process).copied().unwrap_or_default();
         self.sim.crash(process.to_string());
         self.down.insert(process, until.max(known));

@@ -39,7 +39,7 @@ pub fn play(plan: &Plan) -> Report {
     world.store.set_tap(move |generation, entries| tapped.record().note(generation, now_ms(), entries));
     seen.record().watches.resize_with(WATCHES, Vec::new);
     let ways = Arc::new(Simulated { schedulers: plan.schedulers });
-    let caller = Caller { ways, seen: seen.clone() };
+    let caller = Caller { ways, seen: seen.clone(), turn: Arc::default() };
     sim.client("clients", use_cluster(caller, plan.clone()));
     let (faults, is_complete) = Play::new(&mut sim, plan, &world, &seen).run();
     let end_ms = at_ms(sim.elapsed());
