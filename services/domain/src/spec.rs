@@ -61,6 +61,16 @@ pub enum PullPolicy {
     Never,
 }
 
+/// Whether a job's container is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reuse {
+    /// A container of its own.
+    #[default]
+    None,
+    /// A process in a container that others of its kind have used, one after the other.
+    Warm,
+}
+
 /// The clocks of a job, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Clocks {
@@ -105,6 +115,8 @@ pub struct JobSpec {
     pub pull_policy: PullPolicy,
     /// The tenant.
     pub namespace: Namespace,
+    /// Whether its container is its own.
+    pub reuse: Reuse,
 }
 
 impl JobSpec {

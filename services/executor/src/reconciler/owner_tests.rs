@@ -3,7 +3,7 @@
 use berth_domain::ids::{JobId, Namespace};
 use berth_domain::lifecycle::{AttemptEnd, EndCause};
 use berth_domain::resources::Demand;
-use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy, Reuse};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -193,6 +193,7 @@ fn spec(command: &str) -> JobSpec {
         on_lost: OnLost::Retry,
         network: Network::Bridge,
         pull_policy: PullPolicy::Missing,
+        reuse: Reuse::None,
         namespace: Namespace::trusted("default"),
     }
 }
