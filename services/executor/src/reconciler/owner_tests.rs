@@ -21,6 +21,8 @@ use crate::runtime::{Runtime, SimulatedEngine, SimulatedRuntime};
 mod restarts;
 #[path = "slot_tests.rs"]
 mod slots;
+#[path = "warm_tests.rs"]
+mod warm;
 
 /// A machine: what outlives the executor's process.
 struct Machine {
