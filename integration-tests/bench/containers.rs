@@ -1,5 +1,5 @@
-//! How many containers a second run through Berth, in networks of their own and in network slots, beside the same
-//! containers made straight through the Docker API, in turn, in the same run.
+//! How many jobs a second run through Berth, in networks of their own, in network slots and in containers that are
+//! used again, beside containers made straight through the Docker API, in turn, in the same run.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -55,15 +55,17 @@ fn main() -> ExitCode {
     let (own, slots) = (cluster(&options, "off"), cluster(&options, "32"));
     // One round of each first, so that nothing pays for cold caches, and slots are there.
     by_docker(&options);
-    by_berth(&own, &options);
-    by_berth(&slots, &options);
-    let (mut docker, mut fresh, mut warm) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    by_berth(&own, &options, "none");
+    by_berth(&slots, &options, "none");
+    by_berth(&own, &options, "warm");
+    let [mut docker, mut fresh, mut slotted, mut warm] = [Duration::ZERO; 4];
     for _ in 0..options.rounds {
         docker += by_docker(&options);
-        fresh += by_berth(&own, &options);
-        warm += by_berth(&slots, &options);
+        fresh += by_berth(&own, &options, "none");
+        slotted += by_berth(&slots, &options, "none");
+        warm += by_berth(&own, &options, "warm");
     }
-    report(&options, began.elapsed(), [docker, fresh, warm]);
+    report(&options, began.elapsed(), [docker, fresh, slotted, warm]);
     ExitCode::SUCCESS
 }
 
@@ -75,8 +77,9 @@ fn cluster(options: &Options, slots: &str) -> Cluster {
     cluster
 }
 
-fn by_berth(cluster: &Cluster, options: &Options) -> Duration {
-    let body = json!({ "image": IMAGE, "command": ["true"], "cpus": 1, "memory": "64Mi", "network": "none", "queueTimeout": 0 });
+fn by_berth(cluster: &Cluster, options: &Options, reuse: &str) -> Duration {
+    let body = json!({ "image": IMAGE, "command": ["true"], "cpus": 1, "memory": "64Mi", "network": "none", "queueTimeout": 0,
+        "reuse": reuse });
     let began = Instant::now();
     let ids: Vec<String> = (0..options.jobs).map(|_| id_of(&cluster.submit(&body))).collect();
     for id in ids {
@@ -113,9 +116,9 @@ fn one_by_docker() {
     http::engine("DELETE", &format!("/v1.41/containers/{id}"), &Value::Null);
 }
 
-fn report(options: &Options, took: Duration, times: [Duration; 3]) {
+fn report(options: &Options, took: Duration, times: [Duration; 4]) {
     let count = (options.jobs * options.rounds) as f64;
-    let [limit, fresh, warm] = times.map(|time| count / time.as_secs_f64());
+    let [limit, fresh, slots, warm] = times.map(|time| count / time.as_secs_f64());
     let built = if cfg!(debug_assertions) { "without" } else { "with" };
     println!(
         "{} rounds of {} jobs in turn, {} at a time; network none, image present; one scheduler, one executor; Redis synced at \
@@ -124,14 +127,16 @@ fn report(options: &Options, took: Duration, times: [Duration; 3]) {
     );
     println!("{:34} {limit:>7.2}/s", "the Docker API alone");
     println!("{:34} {fresh:>7.2}/s  {:.2}", "Berth, networks of their own", fresh / limit);
-    println!("{:34} {warm:>7.2}/s  {:.2}", "Berth, network slots", warm / limit);
+    println!("{:34} {slots:>7.2}/s  {:.2}", "Berth, network slots", slots / limit);
+    println!("{:34} {warm:>7.2}/s  {:.2}", "Berth, warm containers", warm / limit);
     let round = |value: f64| (value * 100.0).round() / 100.0;
     println!(
         "{}",
         json!({
             "recipe": "bench", "bench": "containers", "ok": true, "seed": null, "seconds": took.as_secs(),
             "value": round(fresh), "limit": round(limit), "ratio": round(fresh / limit),
-            "slotsValue": round(warm), "slotsRatio": round(warm / limit),
+            "slotsValue": round(slots), "slotsRatio": round(slots / limit),
+            "warmValue": round(warm), "warmRatio": round(warm / limit),
             "conditions": { "jobs": options.jobs, "rounds": options.rounds, "parallel": options.parallel, "network": "none",
                 "fsync": "always", "optimised": !cfg!(debug_assertions) },
         })

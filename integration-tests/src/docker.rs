@@ -50,6 +50,11 @@ pub fn slots(cluster: &str) -> Vec<String> {
     labelled(cluster, &["--filter", "label=berth.slot"])
 }
 
+/// Lists the containers that jobs of a cluster use one after the other, running or not, by id.
+pub fn warm(cluster: &str) -> Vec<String> {
+    labelled(cluster, &["--filter", "label=berth.warm"])
+}
+
 fn labelled(cluster: &str, more: &[&str]) -> Vec<String> {
     let filter = format!("label=berth.cluster={cluster}");
     let list = docker_ok(&[&["ps", "-aq", "--no-trunc", "--filter", &filter], more].concat());

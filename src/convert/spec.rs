@@ -8,7 +8,7 @@ use berth_domain::resources::Demand;
 use berth_domain::spec::{
     Clocks, DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, DEFAULT_PRIORITY, DEFAULT_PULL_TIMEOUT_MS,
     DEFAULT_STOP_GRACE_MS, JobSpec, MAX_ENV_ENTRIES, MAX_LABELS, MAX_SPEC_BYTES, MIN_MEMORY_BYTES, Network,
-    OnLost, PullPolicy,
+    OnLost, PullPolicy, Reuse,
 };
 use prost::Message;
 
@@ -70,6 +70,7 @@ pub fn spec_from_wire(spec: Option<&v1::JobSpec>, default_queue_timeout_ms: u64)
     let on_lost = on_lost(&mut checks, spec);
     let namespace = namespace(&mut checks, &spec.namespace);
     let (network, pull_policy) = choices(&mut checks, spec);
+    let reuse = reuse(&mut checks, spec, on_lost);
     let priority = match spec.priority {
         None => DEFAULT_PRIORITY,
         Some(priority) => u8::try_from(priority).ok().filter(|p| *p <= 100).unwrap_or_else(|| {
@@ -94,6 +95,7 @@ pub fn spec_from_wire(spec: Option<&v1::JobSpec>, default_queue_timeout_ms: u64)
         network,
         pull_policy,
         namespace,
+        reuse,
     })
 }
 
@@ -320,6 +322,28 @@ fn choices(checks: &mut Checks, spec: &v1::JobSpec) -> (Network, PullPolicy) {
     (network, pull_policy)
 }
 
+fn reuse(checks: &mut Checks, spec: &v1::JobSpec, on_lost: OnLost) -> Reuse {
+    match spec.reuse.as_str() {
+        "" | "none" => return Reuse::None,
+        "warm" => {}
+        other => {
+            checks.refuse("reuse", format!("is {:?}; use \"none\" or \"warm\"", shorten(other)));
+            return Reuse::None;
+        }
+    }
+    if on_lost != OnLost::Retry {
+        let text = "\"warm\" needs on_lost RETRY: what ran in a container that ends under it runs again";
+        checks.refuse("reuse", text);
+    }
+    if spec.command.is_empty() {
+        checks.refuse("reuse", "\"warm\" needs a command: write out the image's own, which runs only once");
+    }
+    if spec.resources.as_ref().is_some_and(|resources| resources.gpu_count > 0) {
+        checks.refuse("reuse", "\"warm\" needs a gpu_count of 0; use \"none\" for jobs with GPUs");
+    }
+    Reuse::Warm
+}
+
 fn shorten(text: &str) -> String {
     text.chars().take(60).collect()
 }
@@ -360,6 +384,10 @@ pub fn spec_to_wire(spec: &JobSpec) -> v1::JobSpec {
         pull_policy: match spec.pull_policy {
             PullPolicy::Missing => "missing".to_owned(),
             PullPolicy::Never => "never".to_owned(),
+        },
+        reuse: match spec.reuse {
+            Reuse::None => "none".to_owned(),
+            Reuse::Warm => "warm".to_owned(),
         },
     }
 }
@@ -453,6 +481,25 @@ mod tests {
             ["spec.constraints[1]", "spec.constraints[2]"]
         );
         assert_eq!(refused(&with(&["a"; 17])), ["spec.constraints"]);
+    }
+
+    #[test]
+    fn a_container_is_reused_only_by_jobs_that_can_run_twice_and_name_their_command() {
+        let warm = || v1::JobSpec { command: vec!["true".into()], reuse: "warm".into(), ..minimal() };
+        let spec = spec_from_wire(Some(&warm()), 0).expect("it is valid");
+        assert_eq!((spec.reuse, spec_to_wire(&spec).reuse.as_str()), (Reuse::Warm, "warm"));
+        let plain = spec_from_wire(Some(&minimal()), 0).expect("it is valid");
+        assert_eq!((plain.reuse, spec_to_wire(&plain).reuse.as_str()), (Reuse::None, "none"));
+        let resources = Some(v1::Resources { gpu_count: 1, ..v1::Resources::default() });
+        for bad in [
+            v1::JobSpec { reuse: "hot".into(), ..minimal() },
+            v1::JobSpec { on_lost: i32::from(v1::OnLost::Fail), ..warm() },
+            v1::JobSpec { on_lost: i32::from(v1::OnLost::Hold), ..warm() },
+            v1::JobSpec { command: Vec::new(), ..warm() },
+            v1::JobSpec { resources, ..warm() },
+        ] {
+            assert_eq!(refused(&bad), ["spec.reuse"]);
+        }
     }
 
     #[test]

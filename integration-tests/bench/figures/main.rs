@@ -107,7 +107,7 @@ fn containers(lines: &[Value]) -> Vec<Panel> {
             bar("the Docker API alone", &line["limit"], false),
             bar("Berth, networks of their own", &line["value"], true),
             bar("Berth, network slots", &line["slotsValue"], true),
-            bar("Berth, warm containers", &line["reuseValue"], true),
+            bar("Berth, warm containers", &line["warmValue"], true),
         ];
         panels.push(panel("Containers a second", bars.into_iter().flatten().collect()));
     }

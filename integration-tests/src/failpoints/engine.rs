@@ -73,12 +73,16 @@ impl Runtime for FaultyEngine {
         between!(self.points, "engine.remove", self.inner.remove_unstarted(container))
     }
 
+    async fn settle(&self) -> Result<(), EngineError> {
+        self.inner.settle().await
+    }
+
     async fn logs(
         &self,
         container: &ContainerName,
         since_seconds: u64,
         follow: bool,
-    ) -> Result<BoxStream<'static, Result<OutputLine, EngineError>>, EngineError> {
+    ) -> Result<BoxStream<'static, Result<Vec<OutputLine>, EngineError>>, EngineError> {
         between!(self.points, "engine.logs", self.inner.logs(container, since_seconds, follow))
     }
 }

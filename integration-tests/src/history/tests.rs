@@ -8,7 +8,7 @@ use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::EndReason;
 use berth_domain::resources::{Capacity, Demand, GpuDevice, Reserved};
-use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy, Reuse};
 
 use super::*;
 
@@ -35,6 +35,7 @@ fn pending(id: &str) -> Job {
         on_lost: OnLost::Hold,
         network: Network::Bridge,
         pull_policy: PullPolicy::Missing,
+        reuse: Reuse::None,
         namespace: Namespace::trusted("default"),
     };
     Job::new(JobId::trusted(id), String::new(), &spec, 0)

@@ -11,7 +11,7 @@ use berth_domain::reconcile::{
     Assignment, ContainerState, Memory, Situation, Step, Stop, StopCause, reconcile,
 };
 use berth_domain::resources::Demand;
-use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy, Reuse};
 
 use super::state::{Attempt, Container, End, Exit, Record, Stop as Begun};
 
@@ -78,6 +78,7 @@ impl Lifecycle {
             on_lost,
             network: Network::Bridge,
             pull_policy: PullPolicy::Missing,
+            reuse: Reuse::None,
             namespace: Namespace::trusted("default"),
         };
         Self { submitted: Job::new(JobId::trusted("j"), String::new(), &spec, 1) }

@@ -68,6 +68,11 @@ impl Ways for Simulated {
     }
 }
 
+/// Says whether a job would run in a container that others use: some of those that may.
+fn is_reused(wish: &Wish) -> bool {
+    wish.on_lost == v1::OnLost::Retry && wish.gpus == 0 && wish.number.is_multiple_of(2)
+}
+
 fn spec(wish: &Wish) -> v1::JobSpec {
     let duration = |duration: Duration| {
         berth_api::convert::duration(u64::try_from(duration.as_millis()).expect("it is short"))
@@ -82,6 +87,7 @@ fn spec(wish: &Wish) -> v1::JobSpec {
         image: wish.image.to_owned(),
         command: wish.command.split(' ').map(str::to_owned).collect(),
         on_lost: wish.on_lost.into(),
+        reuse: if is_reused(wish) { "warm".to_owned() } else { String::new() },
         resources: Some(resources),
         priority: Some(wish.priority),
         max_retries: wish.max_retries,

@@ -161,7 +161,7 @@ impl Runtime for QuirkyRuntime {
         container: &ContainerName,
         since_seconds: u64,
         follow: bool,
-    ) -> Result<BoxStream<'static, Result<OutputLine, EngineError>>, EngineError> {
+    ) -> Result<BoxStream<'static, Result<Vec<OutputLine>, EngineError>>, EngineError> {
         self.quirks.answer().await?;
         self.inner.logs(container, since_seconds, follow).await
     }

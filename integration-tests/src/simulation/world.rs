@@ -8,7 +8,7 @@ use std::time::Duration;
 use berth_domain::digest::SpecHash;
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, Namespace, SchedulerId};
 use berth_domain::resources::GpuDevice;
-use berth_domain::spec::Network;
+use berth_domain::spec::{Network, Reuse};
 use berth_executor::clock::Clock;
 use berth_executor::disk::MemoryDisk;
 use berth_executor::host::Host;
@@ -272,6 +272,7 @@ async fn settle_neighbours(runtime: &dyn Runtime, executor: &str) {
             gpus: Vec::new(),
             network: Network::None,
             namespace: Namespace::trusted("default"),
+            reuse: Reuse::None,
         };
         runtime.create(&plan).await.expect("nothing is wrong with it yet");
         runtime.start(&plan.name).await.expect("nothing is wrong with it yet");

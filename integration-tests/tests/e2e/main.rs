@@ -23,6 +23,7 @@ mod restarts;
 mod settings;
 mod slots;
 mod truth;
+mod warm;
 
 use berth_integration_tests::cluster::{Cluster, Size};
 

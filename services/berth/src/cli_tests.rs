@@ -39,7 +39,7 @@ fn flags_after_the_image_belong_to_the_command() {
 #[test]
 fn flags_become_the_spec() {
     let line = "run --cpus 1.5 -m 512m --gpus a100:2 -w /w -l team=ml --label x=y --priority 70 --timeout 1h \
-                --queue-timeout 0 --retries 2 --on-lost hold --stop-grace 30s --pull never --network none \
+                --queue-timeout 0 --retries 2 --on-lost hold --stop-grace 30s --pull never --network none --reuse warm \
                 --namespace ns --request-id key --rm busybox";
     let request = run_args(line).request().expect("is valid");
     let spec = request.spec.expect("has a spec");
@@ -48,6 +48,7 @@ fn flags_become_the_spec() {
     assert_eq!(resources.gpu_models, ["a100"]);
     assert_eq!((spec.working_dir.as_str(), spec.namespace.as_str()), ("/w", "ns"));
     assert_eq!((spec.network.as_str(), spec.pull_policy.as_str()), ("none", "never"));
+    assert_eq!(spec.reuse, "warm");
     assert_eq!((spec.priority, spec.max_retries), (Some(70), 2));
     assert_eq!(spec.on_lost(), berth_api::v1::OnLost::Hold);
     assert_eq!(spec.run_timeout.map(|d| d.seconds), Some(3_600));

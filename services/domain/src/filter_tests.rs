@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ids::{JobId, Namespace};
 use crate::resources::Demand;
-use crate::spec::{Clocks, Network, OnLost, PullPolicy};
+use crate::spec::{Clocks, Network, OnLost, PullPolicy, Reuse};
 
 fn spec() -> JobSpec {
     JobSpec {
@@ -23,6 +23,7 @@ fn spec() -> JobSpec {
         on_lost: OnLost::Retry,
         network: Network::Bridge,
         pull_policy: PullPolicy::Missing,
+        reuse: Reuse::None,
         namespace: Namespace::trusted("default"),
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ids::{JobId, Namespace};
 use crate::resources::Demand;
-use crate::spec::{Clocks, JobSpec, Network, PullPolicy};
+use crate::spec::{Clocks, JobSpec, Network, PullPolicy, Reuse};
 
 fn job(on_lost: OnLost, max_retries: u32) -> Job {
     let spec = JobSpec {
@@ -23,6 +23,7 @@ fn job(on_lost: OnLost, max_retries: u32) -> Job {
         on_lost,
         network: Network::Bridge,
         pull_policy: PullPolicy::Missing,
+        reuse: Reuse::None,
         namespace: Namespace::trusted("default"),
     };
     Job::new(JobId::trusted("j"), String::new(), &spec, 1_000)

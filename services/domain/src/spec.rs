@@ -60,6 +60,16 @@ pub enum PullPolicy {
     Never,
 }
 
+/// Whether a job's container is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reuse {
+    /// A container of its own.
+    #[default]
+    None,
+    /// A process in a container that others of its kind have used, one after the other.
+    Warm,
+}
+
 /// The clocks of a job, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Clocks {
@@ -104,6 +114,8 @@ pub struct JobSpec {
     pub pull_policy: PullPolicy,
     /// The tenant.
     pub namespace: Namespace,
+    /// Whether its container is its own.
+    pub reuse: Reuse,
 }
 
 impl JobSpec {
@@ -133,6 +145,7 @@ impl JobSpec {
             network,
             pull_policy,
             namespace,
+            reuse,
         } = self;
         let Demand { cpu_millis, memory_bytes, gpu_count, gpu_models, constraints } = demand;
         let Clocks { queue_timeout_ms, requeue_timeout_ms, run_timeout_ms, stop_grace_ms, pull_timeout_ms } =
@@ -155,7 +168,7 @@ impl JobSpec {
         [*stop_grace_ms, *pull_timeout_ms].into_iter().for_each(|clock| content.number(clock));
         content.number(u64::from(*max_retries));
         content.pairs(labels);
-        for choice in [*on_lost as u64, *network as u64, *pull_policy as u64] {
+        for choice in [*on_lost as u64, *network as u64, *pull_policy as u64, *reuse as u64] {
             content.number(choice);
         }
         content.text(namespace.as_str());

@@ -20,6 +20,7 @@ fn spec() -> JobSpec {
         network: Network::Bridge,
         pull_policy: PullPolicy::Missing,
         namespace: Namespace::trusted("default"),
+        reuse: Reuse::None,
     }
 }
 
@@ -52,6 +53,7 @@ fn every_part_of_a_spec_is_in_its_name() {
         |spec| spec.network = Network::None,
         |spec| spec.pull_policy = PullPolicy::Never,
         |spec| spec.namespace = Namespace::trusted("other"),
+        |spec| spec.reuse = Reuse::Warm,
     ];
     let name = |change: &Change| {
         let mut spec = spec();

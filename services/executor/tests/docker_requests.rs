@@ -6,13 +6,15 @@
 mod engine;
 #[path = "docker_requests/slots.rs"]
 mod slots;
+#[path = "docker_requests/warm.rs"]
+mod warm;
 
 use std::collections::BTreeMap;
 
 use berth_domain::digest::SpecHash;
 use berth_domain::ids::{AttemptRef, JobId, Namespace};
 use berth_domain::resources::GpuDevice;
-use berth_domain::spec::Network;
+use berth_domain::spec::{Network, Reuse};
 use berth_executor::runtime::{
     ContainerName, ContainerPlan, CreateError, Delivery, DockerRuntime, DockerSettings, EngineError, Owner,
     Runtime, Signal, StartError, attempt_labels,
@@ -41,6 +43,7 @@ fn plan() -> ContainerPlan {
         gpus: Vec::new(),
         network: Network::Bridge,
         namespace: Namespace::trusted("team"),
+        reuse: Reuse::None,
     }
 }
 

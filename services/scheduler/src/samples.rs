@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use berth_domain::ids::Namespace;
 use berth_domain::resources::Demand;
-use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy, Reuse};
 
 /// A small job that may be tried again and waits for ever.
 pub fn spec() -> JobSpec {
@@ -21,6 +21,7 @@ pub fn spec() -> JobSpec {
         on_lost: OnLost::Retry,
         network: Network::Bridge,
         pull_policy: PullPolicy::Missing,
+        reuse: Reuse::None,
         namespace: Namespace::trusted("default"),
     }
 }

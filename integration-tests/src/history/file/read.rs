@@ -9,7 +9,7 @@ use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{AttemptRef, ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::{EndReason, JOB_STATES, Job, JobState};
 use berth_domain::resources::{Capacity, Demand, GpuDevice, Reserved};
-use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy, Reuse};
 use berth_store::{Change, Scope};
 
 use super::FileError;
@@ -166,6 +166,7 @@ fn job_of(line: JobLine, revision: u64) -> Result<Job, String> {
         on_lost,
         network: Network::None,
         pull_policy: PullPolicy::Missing,
+        reuse: Reuse::None,
         namespace: Namespace::trusted("default"),
     };
     Ok(Job {

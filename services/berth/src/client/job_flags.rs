@@ -39,6 +39,15 @@ pub enum NetworkChoice {
     None,
 }
 
+/// Whether the container is the job's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReuseChoice {
+    /// It is
+    None,
+    /// One that jobs of the same kind use one after the other
+    Warm,
+}
+
 /// The flags that describe a job.
 #[derive(Debug, Clone, clap::Args)]
 pub struct JobFlags {
@@ -103,6 +112,9 @@ pub struct JobFlags {
     /// Network of the container [default: bridge]
     #[arg(long, value_enum, value_name = "CHOICE")]
     network: Option<NetworkChoice>,
+    /// Whose container it runs in; a warm one shows it the files of jobs before [default: none]
+    #[arg(long, value_enum, value_name = "CHOICE")]
+    reuse: Option<ReuseChoice>,
     /// Key that makes a repeat of this command safe for 24 h [default: a new one]
     #[arg(long, value_name = "KEY")]
     request_id: Option<String>,
@@ -143,6 +155,7 @@ impl JobFlags {
             network: self.network.map(network).unwrap_or_default().to_owned(),
             constraints: self.constraint.clone(),
             pull_policy: self.pull.map(pull_policy).unwrap_or_default().to_owned(),
+            reuse: self.reuse.map(reuse).unwrap_or_default().to_owned(),
             ..Default::default()
         }
     }
@@ -195,6 +208,13 @@ fn pull_policy(choice: PullChoice) -> &'static str {
     match choice {
         PullChoice::Missing => "missing",
         PullChoice::Never => "never",
+    }
+}
+
+fn reuse(choice: ReuseChoice) -> &'static str {
+    match choice {
+        ReuseChoice::None => "none",
+        ReuseChoice::Warm => "warm",
     }
 }
 

@@ -22,8 +22,6 @@ use crate::runtime::{ContainerName, EngineError, EngineState, OutputLine, Output
 const RETRY: Backoff = Backoff { first_ms: 100, most_ms: 10_000 };
 /// How often an engine may say no before the output of an ended container is given up.
 const MOST_REFUSALS: u32 = 5;
-/// The most lines written at once.
-const BATCH_LINES: usize = 256;
 
 #[derive(Debug, Error)]
 enum CopyError {
@@ -109,22 +107,10 @@ impl Capture {
         follow: bool,
     ) -> Result<(), CopyError> {
         writer.reopened();
-        let stream = self.runtime.logs(container, writer.since_seconds(), follow).await?;
-        let mut chunks = stream.ready_chunks(BATCH_LINES);
-        while let Some(chunk) = chunks.next().await {
-            let mut lines = Vec::with_capacity(chunk.len());
-            let mut broken = None;
-            for item in chunk {
-                match item {
-                    Ok(line) => lines.push(line),
-                    Err(error) => broken = Some(error),
-                }
-            }
-            writer.append(lines).await?;
+        let mut batches = self.runtime.logs(container, writer.since_seconds(), follow).await?;
+        while let Some(lines) = batches.next().await {
+            writer.append(lines?).await?;
             self.unstuck();
-            if let Some(error) = broken {
-                return Err(error.into());
-            }
         }
         Ok(())
     }

@@ -59,6 +59,7 @@ impl Surroundings {
             gpus,
             network: spec.network,
             namespace: spec.namespace.clone(),
+            reuse: spec.reuse,
         })
     }
 

@@ -30,6 +30,7 @@ impl Reconciler {
             remade: attempt.remade,
             seen: attempt.seen.clone(),
             started_ms: attempt.started_ms,
+            may_have_started: attempt.memory.start_requested,
             captured: attempt.captured.clone(),
             cancel: attempt.cancel.clone(),
         };

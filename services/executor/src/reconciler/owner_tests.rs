@@ -3,7 +3,7 @@
 use berth_domain::ids::{JobId, Namespace};
 use berth_domain::lifecycle::{AttemptEnd, EndCause};
 use berth_domain::resources::Demand;
-use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy, Reuse};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -21,6 +21,8 @@ use crate::runtime::{Runtime, SimulatedEngine, SimulatedRuntime};
 mod restarts;
 #[path = "slot_tests.rs"]
 mod slots;
+#[path = "warm_tests.rs"]
+mod warm;
 
 /// A machine: what outlives the executor's process.
 struct Machine {
@@ -193,6 +195,7 @@ fn spec(command: &str) -> JobSpec {
         on_lost: OnLost::Retry,
         network: Network::Bridge,
         pull_policy: PullPolicy::Missing,
+        reuse: Reuse::None,
         namespace: Namespace::trusted("default"),
     }
 }

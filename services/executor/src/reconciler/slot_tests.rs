@@ -16,6 +16,7 @@ use crate::runtime::{
 pub(super) struct Refusals {
     creates: Mutex<Vec<CreateError>>,
     starts: Mutex<Vec<StartError>>,
+    settles: Mutex<Vec<EngineError>>,
     /// Removals of containers that have not run.
     removals: Mutex<Vec<EngineError>>,
     /// What was asked.
@@ -32,7 +33,11 @@ impl Refusals {
         self.starts.lock().expect("not poisoned").extend(refusals);
     }
 
-    fn asked(&self) -> Vec<&'static str> {
+    pub(super) fn settle(&self, refusals: impl IntoIterator<Item = EngineError>) {
+        self.settles.lock().expect("not poisoned").extend(refusals);
+    }
+
+    pub(super) fn asked(&self) -> Vec<&'static str> {
         self.asked.borrow().clone()
     }
 
@@ -98,12 +103,16 @@ impl Runtime for Refusing {
         self.inner.remove(container).await
     }
 
+    async fn settle(&self) -> Result<(), EngineError> {
+        self.refusals.next("settle", &self.refusals.settles)
+    }
+
     async fn logs(
         &self,
         container: &ContainerName,
         since_seconds: u64,
         follow: bool,
-    ) -> Result<BoxStream<'static, Result<OutputLine, EngineError>>, EngineError> {
+    ) -> Result<BoxStream<'static, Result<Vec<OutputLine>, EngineError>>, EngineError> {
         self.inner.logs(container, since_seconds, follow).await
     }
 }
@@ -116,7 +125,7 @@ fn dead() -> StartError {
     StartError::SlotDead("cannot join network of a non running container".into())
 }
 
-fn unanswered() -> EngineError {
+pub(super) fn unanswered() -> EngineError {
     EngineError::Unavailable("no answer within 90 s".into())
 }
 

@@ -8,7 +8,7 @@ use berth_domain::backoff::Backoff;
 use berth_domain::ids::AttemptRef;
 use berth_domain::lifecycle::{AttemptEnd, EndCause, shorten_message};
 use berth_domain::reconcile::{Step, Stop, StopCause};
-use berth_domain::spec::{JobSpec, OnLost, PullPolicy};
+use berth_domain::spec::{JobSpec, OnLost, PullPolicy, Reuse};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +71,8 @@ pub(super) struct Task {
     /// The ended container, where it was looked at already.
     pub seen: Option<Inspected>,
     pub started_ms: Option<u64>,
+    /// A start was asked of the engine, by this process or one before.
+    pub may_have_started: bool,
     /// Turns true once the output is complete.
     pub captured: Option<watch::Receiver<bool>>,
     /// Gives up what has not changed anything yet.
@@ -130,13 +132,7 @@ impl Steps {
             Act::Step(Step::Kill) => self.kill(task).await,
             Act::Step(Step::RecordExit) => self.record_exit(task).await,
             Act::Step(Step::RecordNeverRan(cause)) => self.record_never_ran(task, cause).await,
-            Act::Step(Step::RecordVanished) => {
-                let message = "Its container is gone, and nobody knows how it ended.";
-                // It may have done its work: a job that may start only once must not start again.
-                let started_ms = task.started_ms.or_else(|| Some(self.parts.clock.wall_ms()));
-                let task = Task { started_ms, ..task.clone() };
-                self.end(&task, EndCause::ExecutorFault, message.to_owned(), None).await
-            }
+            Act::Step(Step::RecordVanished) => self.record_vanished(task).await,
             Act::Step(Step::Remove) => self.remove(task).await,
             Act::Step(Step::Forget) => match self.parts.outbox.remove(&task.attempt).await {
                 Ok(()) => Outcome::Forgotten,
@@ -266,12 +262,20 @@ impl Steps {
         }
     }
 
-    /// Makes durable that a job that may start only once may have started from now on.
+    /// Makes durable that a job may have started from now on: one that may start only once, and one whose
+    /// container may be none that a later process finds.
     async fn note_start(&self, task: &Task) -> std::io::Result<()> {
-        let spec = task.order.as_ref().and_then(|order| order.spec.as_ref().ok());
-        match spec.map(|spec| spec.on_lost) {
-            Some(OnLost::Fail) => self.parts.outbox.starting(&task.attempt).await,
-            Some(OnLost::Retry | OnLost::Hold) | None => Ok(()),
+        match spec_of(task).map(|spec| (spec.on_lost, spec.reuse)) {
+            Some((OnLost::Fail, _) | (_, Reuse::Warm)) => self.parts.outbox.starting(&task.attempt).await,
+            Some((OnLost::Retry | OnLost::Hold, Reuse::None)) | None => Ok(()),
+        }
+    }
+
+    /// Makes sure that the process of a job is dead whose container may be none that this process finds.
+    async fn settle(&self, task: &Task) -> Result<(), Outcome> {
+        match spec_of(task).map(|spec| spec.reuse) {
+            Some(Reuse::Warm) => self.parts.runtime.settle().await.map_err(|error| broken(&error)),
+            Some(Reuse::None) | None => Ok(()),
         }
     }
 
@@ -347,7 +351,7 @@ impl Steps {
             }
             None => false,
         };
-        let spec = task.order.as_ref().and_then(|order| order.spec.as_ref().ok());
+        let spec = spec_of(task);
         let (cause, message) = conclude(&Facts {
             seen: seen.clone(),
             stop: task.stop,
@@ -364,7 +368,23 @@ impl Steps {
         }
     }
 
+    async fn record_vanished(&self, task: &Task) -> Outcome {
+        if let Err(outcome) = self.settle(task).await {
+            return outcome;
+        }
+        let message = "Its container is gone, and nobody knows how it ended.";
+        // It may have done its work: a job that may start only once must not start again.
+        let started_ms = task.started_ms.or_else(|| Some(self.parts.clock.wall_ms()));
+        let task = Task { started_ms, ..task.clone() };
+        self.end(&task, EndCause::ExecutorFault, message.to_owned(), None).await
+    }
+
     async fn record_never_ran(&self, task: &Task, cause: StopCause) -> Outcome {
+        if task.may_have_started
+            && let Err(outcome) = self.settle(task).await
+        {
+            return outcome;
+        }
         let (cause, message) = match cause {
             StopCause::Abort => (EndCause::Aborted { code: None }, String::new()),
             StopCause::RunTimeout => (EndCause::RunTimeout { code: None }, String::new()),
@@ -434,6 +454,10 @@ impl Steps {
         // Nobody has to read it: a full queue drops it.
         let _ = self.parts.progress.try_send(progress);
     }
+}
+
+fn spec_of(task: &Task) -> Option<&JobSpec> {
+    task.order.as_ref().and_then(|order| order.spec.as_ref().ok())
 }
 
 fn broken(error: &EngineError) -> Outcome {

@@ -95,8 +95,18 @@ pub trait Runtime: Send + Sync {
         self.remove(container).await
     }
 
-    /// Reads the container's output from a time on, following it while it runs. Lines may repeat
-    /// from up to that time; the reader drops what it has.
+    /// Makes sure that nothing runs any more of what an earlier process of this executor ran in containers that
+    /// were no job's own.
+    ///
+    /// # Errors
+    /// Fails when the engine does not answer; trying again is safe.
+    async fn settle(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Reads the container's output from a time on, following it while it runs: at most [`MOST_LINES`] lines at
+    /// once. Whoever asks for more has written what came before. Lines may repeat from up to that time, or from
+    /// where the one who read before had written; the reader drops what it has.
     ///
     /// # Errors
     /// Fails when the engine does not answer. A stream that breaks ends with an error.
@@ -105,5 +115,5 @@ pub trait Runtime: Send + Sync {
         container: &ContainerName,
         since_seconds: u64,
         follow: bool,
-    ) -> Result<BoxStream<'static, Result<OutputLine, EngineError>>, EngineError>;
+    ) -> Result<BoxStream<'static, Result<Vec<OutputLine>, EngineError>>, EngineError>;
 }

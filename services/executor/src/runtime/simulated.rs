@@ -357,18 +357,18 @@ impl Runtime for SimulatedRuntime {
         name: &ContainerName,
         _since_seconds: u64,
         follow: bool,
-    ) -> Result<BoxStream<'static, Result<OutputLine, EngineError>>, EngineError> {
+    ) -> Result<BoxStream<'static, Result<Vec<OutputLine>, EngineError>>, EngineError> {
         self.call().await?;
         let output = self.engine.state().containers.get(name.as_str()).map(|container| {
             let started_ms = container.process.as_ref().map_or(0, |process| process.started_ms);
             (started_ms, container.output.clone())
         });
         let lines = output.filter(|(_, text)| !text.is_empty()).map(|(started_ms, text)| {
-            Ok(OutputLine {
+            Ok(vec![OutputLine {
                 stream: OutputStream::Stdout,
                 time_ns: started_ms.saturating_mul(1_000_000),
                 bytes: Bytes::from(text),
-            })
+            }])
         });
         let lines = stream::iter(lines);
         if !follow {

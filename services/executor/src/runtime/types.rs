@@ -7,7 +7,7 @@ use berth_domain::digest::SpecHash;
 use berth_domain::ids::{AttemptRef, JobId, Namespace};
 use berth_domain::reconcile::ContainerState;
 use berth_domain::resources::GpuDevice;
-use berth_domain::spec::Network;
+use berth_domain::spec::{Network, Reuse};
 use bytes::Bytes;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,8 @@ pub mod labels {
     pub const EPOCH: &str = "berth.epoch";
     /// On containers that hold a network for jobs, and are no attempt's: which network it is.
     pub const SLOT: &str = "berth.slot";
+    /// On containers that jobs use one after the other, and are no attempt's: whose they are.
+    pub const WARM: &str = "berth.warm";
     /// The spec's content, by name.
     pub const SPEC_HASH: &str = "berth.spec-hash";
     /// The machine's boot in which the container was made.
@@ -108,6 +110,8 @@ pub struct ContainerPlan {
     pub network: Network,
     /// The tenant, with whose jobs alone it may share anything, and only one after the other.
     pub namespace: Namespace,
+    /// Whether the container is its own.
+    pub reuse: Reuse,
 }
 
 /// What an engine shows of a container.
@@ -212,6 +216,9 @@ pub enum OutputStream {
     /// Berth itself.
     System,
 }
+
+/// The most lines of output that are handed on at once.
+pub const MOST_LINES: usize = 256;
 
 /// A piece of output, as the engine cut it; most often a line with its end.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use berth_domain::executor::Executor;
 use berth_domain::ids::{ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::{EndReason, Job, JobIndex, JobState};
 use berth_domain::resources::{Capacity, Demand, GpuDevice, Reserved};
-use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy, Reuse};
 use tokio::time::Instant;
 
 use crate::{Call, Committed, Cursor, IdempotencyKey, Mutation, Scope, Store, StoreError, Verdict};
@@ -53,6 +53,7 @@ pub(super) fn spec() -> JobSpec {
         on_lost: OnLost::Retry,
         network: Network::Bridge,
         pull_policy: PullPolicy::Missing,
+        reuse: Reuse::None,
         namespace: Namespace::trusted("default"),
     }
 }

@@ -1,7 +1,7 @@
 //! Specs: written once, beside the job's record.
 
 use berth_domain::ids::Namespace;
-use berth_domain::spec::{Clocks, JobSpec, Network, PullPolicy};
+use berth_domain::spec::{Clocks, JobSpec, Network, PullPolicy, Reuse};
 use prost::Message;
 
 use super::job::{demand_from_record, demand_to_record, on_lost_from_record, on_lost_to_record};
@@ -24,6 +24,7 @@ pub(crate) fn encode_spec(spec: &JobSpec) -> Vec<u8> {
         network: network_to_record(spec.network).into(),
         pull_policy: pull_policy_to_record(spec.pull_policy).into(),
         namespace: spec.namespace.as_str().to_owned(),
+        reuse: reuse_to_record(spec.reuse).into(),
     }
     .encode_to_vec()
 }
@@ -45,6 +46,7 @@ pub(crate) fn decode_spec(bytes: &[u8]) -> Result<JobSpec, StoreError> {
         network: network_from_record(record.network)?,
         pull_policy: pull_policy_from_record(record.pull_policy)?,
         namespace: Namespace::trusted(record.namespace),
+        reuse: reuse_from_record(record.reuse)?,
     })
 }
 
@@ -96,5 +98,20 @@ fn pull_policy_from_record(value: i32) -> Result<PullPolicy, StoreError> {
         Ok(pb::PullPolicy::Missing) => Ok(PullPolicy::Missing),
         Ok(pb::PullPolicy::Never) => Ok(PullPolicy::Never),
         Ok(pb::PullPolicy::Unspecified) | Err(_) => Err(unknown("pull policy", value)),
+    }
+}
+
+fn reuse_to_record(reuse: Reuse) -> pb::Reuse {
+    match reuse {
+        Reuse::None => pb::Reuse::Unspecified,
+        Reuse::Warm => pb::Reuse::Warm,
+    }
+}
+
+fn reuse_from_record(value: i32) -> Result<Reuse, StoreError> {
+    match pb::Reuse::try_from(value) {
+        Ok(pb::Reuse::Unspecified) => Ok(Reuse::None),
+        Ok(pb::Reuse::Warm) => Ok(Reuse::Warm),
+        Err(_) => Err(unknown("reuse", value)),
     }
 }

@@ -8,7 +8,7 @@ use berth_domain::executor::{Drain, Executor, ExecutorState};
 use berth_domain::ids::{ExecutorId, JobId, Namespace, SchedulerId, SessionId};
 use berth_domain::job::{EndReason, JOB_STATES, Job};
 use berth_domain::resources::{Capacity, Demand, GpuDevice, Reserved};
-use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy};
+use berth_domain::spec::{Clocks, JobSpec, Network, OnLost, PullPolicy, Reuse};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -84,6 +84,7 @@ prop_compose! {
         network in prop_oneof![Just(Network::Bridge), Just(Network::None)],
         pull_policy in prop_oneof![Just(PullPolicy::Missing), Just(PullPolicy::Never)],
         namespace in id(),
+        reuse in prop_oneof![Just(Reuse::None), Just(Reuse::Warm)],
     ) -> JobSpec {
         JobSpec {
             image: texts.0,
@@ -99,6 +100,7 @@ prop_compose! {
             network,
             pull_policy,
             namespace: Namespace::trusted(namespace),
+            reuse,
         }
     }
 }

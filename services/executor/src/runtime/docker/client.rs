@@ -1,4 +1,5 @@
-//! The calls that containers of attempts need, each answer read for what it means.
+//! The calls that containers of attempts need, each answer read for what it means. Of jobs in containers that
+//! others use, too, it knows nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,29 +12,38 @@ use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListImagesOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     StartContainerOptions, WaitContainerOptionsBuilder,
 };
-use futures::future::{BoxFuture, FutureExt};
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::watch;
 
-use super::engine::{DockerSettings, LONG, Link, SHORT};
+use super::engine::{LONG, Link, SHORT};
 use super::errors::{self, Answer, answer};
-use super::slots::{self, Maker, Slot, Slots};
+use super::slots::{Maker, Slot, Slots};
 use super::{create, output, pull, seen};
 use crate::runtime::{
-    ContainerName, ContainerPlan, CreateError, Delivery, EngineError, Inspected, Listed, OutputLine, Owner,
-    PullError, PullProgress, Runtime, Signal, StartError, Upkeep, labels,
+    ContainerName, ContainerPlan, CreateError, Delivery, EngineError, Inspected, Listed, MOST_LINES,
+    OutputLine, Owner, PullError, PullProgress, Runtime, Signal, StartError, labels,
 };
 
-/// A Docker Engine, with network namespaces kept ready for jobs.
-pub struct DockerRuntime {
+/// The containers of jobs, with network namespaces kept ready for them.
+pub(super) struct Containers {
     link: Arc<Link>,
     slots: Arc<Slots>,
 }
 
-impl DockerRuntime {
-    /// Makes a client that connects at its first call.
-    pub fn new(settings: DockerSettings) -> Self {
-        Self { link: Arc::new(Link::new(settings)), slots: Arc::default() }
+impl Containers {
+    /// Uses an engine.
+    pub fn new(link: Arc<Link>) -> Self {
+        Self { link, slots: Arc::default() }
+    }
+
+    /// The network namespaces that are kept ready.
+    pub fn slots(&self) -> Arc<Slots> {
+        self.slots.clone()
+    }
+
+    /// What makes them, for an executor.
+    pub fn maker(&self, owner: Owner) -> Maker {
+        Maker { link: self.link.clone(), owner }
     }
 
     /// Makes the attempt's container, in a slot or in a network of its own.
@@ -140,12 +150,7 @@ impl DockerRuntime {
 }
 
 #[async_trait]
-impl Runtime for DockerRuntime {
-    fn upkeep(&self, upkeep: Upkeep) -> Option<BoxFuture<'static, ()>> {
-        let maker = Maker { link: self.link.clone(), owner: upkeep.owner };
-        Some(slots::keep(self.slots.clone(), maker, upkeep.network_slots, upkeep.stop).boxed())
-    }
-
+impl Runtime for Containers {
     async fn list(&self, owner: &Owner) -> Result<Vec<Listed>, EngineError> {
         let ours = vec![
             format!("{}={}", labels::CLUSTER, owner.cluster),
@@ -306,7 +311,7 @@ impl Runtime for DockerRuntime {
         container: &ContainerName,
         since_seconds: u64,
         follow: bool,
-    ) -> Result<BoxStream<'static, Result<OutputLine, EngineError>>, EngineError> {
+    ) -> Result<BoxStream<'static, Result<Vec<OutputLine>, EngineError>>, EngineError> {
         let options = LogsOptionsBuilder::default()
             .follow(follow)
             .stdout(true)
@@ -325,6 +330,18 @@ impl Runtime for DockerRuntime {
             };
             std::future::ready(line)
         });
-        Ok(lines.boxed())
+        Ok(lines.ready_chunks(MOST_LINES).flat_map(|lines| stream::iter(batches(lines))).boxed())
     }
+}
+
+/// Puts lines together, up to where the stream broke.
+fn batches(lines: Vec<Result<OutputLine, EngineError>>) -> Vec<Result<Vec<OutputLine>, EngineError>> {
+    let (mut whole, mut broken) = (Vec::with_capacity(lines.len()), None);
+    for line in lines {
+        match line {
+            Ok(line) => whole.push(line),
+            Err(error) => broken = Some(Err(error)),
+        }
+    }
+    [Ok(whole)].into_iter().chain(broken).collect()
 }

@@ -9,9 +9,11 @@ mod output;
 mod probe;
 mod pull;
 mod reach;
+mod runtime;
 mod seen;
 mod slots;
+mod warm;
 
-pub use client::DockerRuntime;
 pub use engine::DockerSettings;
 pub use probe::{BridgeFacts, EngineFacts, probe_docker};
+pub use runtime::DockerRuntime;

@@ -1,9 +1,6 @@
 //! Makes the image of idle containers: one program that waits for ever, byte by byte, since it must be had
 //! where there is no registry. It knows nothing of the engine that gets it.
 
-/// Where the program is in the image.
-pub(super) const PROGRAM: &str = "/pause";
-
 /// Where the program is loaded.
 const BASE: u64 = 0x40_0000;
 /// Bytes of the ELF header.
@@ -45,15 +42,15 @@ const AARCH64: Code = Code {
     ],
 };
 
-/// Makes the file system of the image, as a tar archive, for an architecture as the kernel names it (x86_64,
-/// aarch64); `None` for others.
-pub(super) fn archive(arch: &str) -> Option<Vec<u8>> {
+/// Makes a file system that holds the program alone, at a path, as a tar archive, for an architecture as the kernel
+/// names it (x86_64, aarch64); `None` for others.
+pub(in crate::runtime::docker) fn archive(arch: &str, path: &str) -> Option<Vec<u8>> {
     let code = match arch {
         "x86_64" | "amd64" => X86_64,
         "aarch64" | "arm64" => AARCH64,
         _ => return None,
     };
-    Some(tar(PROGRAM.trim_start_matches('/'), &elf(&code)))
+    Some(tar(path.trim_start_matches('/'), &elf(&code)))
 }
 
 /// Makes a static ELF file of one segment, which is the file itself (System V ABI, chapters 4 and 5).
@@ -107,7 +104,7 @@ mod tests {
 
     fn read(folder: &std::path::Path, arch: &str) -> Vec<u8> {
         let file = folder.join("image.tar");
-        std::fs::write(&file, archive(arch).expect("it is known")).expect("written");
+        std::fs::write(&file, archive(arch, "/pause").expect("it is known")).expect("written");
         let unpacked = Command::new("tar").arg("-xf").arg(&file).current_dir(folder).status();
         assert!(unpacked.expect("tar runs").success());
         std::fs::read(folder.join("pause")).expect("it is in the archive")
@@ -123,7 +120,7 @@ mod tests {
             let entry = u64::from_le_bytes(program[24..32].try_into().expect("eight bytes"));
             assert_eq!(entry - BASE, 120, "the code follows the headers");
         }
-        assert_eq!(archive("riscv64"), None);
+        assert_eq!(archive("riscv64", "/pause"), None);
     }
 
     #[test]

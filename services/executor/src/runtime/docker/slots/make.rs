@@ -25,6 +25,8 @@ use crate::runtime::{ContainerName, EngineError, Owner, labels};
 
 /// The image of idle containers. Another content needs another name: one that is there is not looked into.
 const IMAGE: &str = "berth-pause:1";
+/// Where the program is in the image.
+const PROGRAM: &str = "/pause";
 /// Memory of an idle container: what sets it up needs more than the program.
 const MEMORY_BYTES: i64 = 32 << 20;
 /// Processes and threads of an idle container, for what sets it up.
@@ -45,7 +47,7 @@ impl Maker {
     /// Says whether there is a program for the engine's architecture; names that where there is none.
     pub async fn suits(&self) -> Result<Result<(), String>, EngineError> {
         let arch = &self.link.engine().await?.arch;
-        Ok(image::archive(arch).map(drop).ok_or_else(|| arch.clone()))
+        Ok(image::archive(arch, PROGRAM).map(drop).ok_or_else(|| arch.clone()))
     }
 
     /// A name for a slot's container, which no other has.
@@ -102,7 +104,7 @@ impl Maker {
     /// Gives the engine the image.
     async fn import(&self) -> Result<(), EngineError> {
         let engine = self.link.engine().await?;
-        let Some(archive) = image::archive(&engine.arch) else {
+        let Some(archive) = image::archive(&engine.arch, PROGRAM) else {
             return Err(EngineError::Failed(format!("no slots on {}", engine.arch)));
         };
         let options = CreateImageOptionsBuilder::default().from_src("-").repo(IMAGE).build();
@@ -187,7 +189,7 @@ fn body(owner: &Owner, network: Network) -> ContainerCreateBody {
     let own = own.into_iter().chain([(labels::SLOT, network_mode(network))]);
     ContainerCreateBody {
         image: Some(IMAGE.to_owned()),
-        entrypoint: Some(vec![image::PROGRAM.to_owned()]),
+        entrypoint: Some(vec![PROGRAM.to_owned()]),
         user: Some(NOBODY.to_owned()),
         labels: Some(own.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
         // Its program hears nothing else, and an engine that shuts down would wait for it.

@@ -15,6 +15,7 @@ mod make;
 mod pool;
 mod shared;
 
+pub(super) use image::archive as pause;
 pub(super) use keeper::keep;
 pub(super) use make::Maker;
 pub(super) use pool::Slot;
