@@ -7,6 +7,7 @@
 
 mod engine;
 mod keeper;
+mod left;
 mod output;
 mod pool;
 mod run;

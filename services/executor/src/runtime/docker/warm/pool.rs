@@ -8,8 +8,6 @@ use berth_domain::ids::Namespace;
 use berth_domain::spec::Network;
 use tokio::time::Instant;
 
-use crate::runtime::ContainerName;
-
 /// Jobs a container is used by at most.
 const MOST_USES: u32 = 100;
 /// How old a container may become before no further job gets it.
@@ -54,8 +52,6 @@ pub(super) struct Container {
 pub(super) enum Taken {
     /// This container, for itself alone.
     Have(Container),
-    /// One that is being looked at: to be asked for again once that is over.
-    Soon,
     /// None is free, and one may be made.
     Make,
     /// None at all: it gets one of its own.
@@ -90,8 +86,6 @@ struct Entry {
     /// When it became idle.
     since: Instant,
     stage: Stage,
-    /// Who has it, or is to have it next.
-    holder: Option<ContainerName>,
 }
 
 impl Entry {
@@ -129,52 +123,25 @@ impl Pool {
         all.chain(self.condemned.drain(..).map(|(_, id)| id)).collect()
     }
 
-    /// Gives a job the container of its kind that was used last, so that those too many grow old.
-    pub fn take(&mut self, by: &ContainerName, kind: &Kind, now: Instant) -> Taken {
+    /// Gives a job the container of its kind that was used last, so that those too many grow old. None waits for one
+    /// that is being looked at, since who waits keeps others from being started.
+    pub fn take(&mut self, kind: &Kind, now: Instant) -> Taken {
         if !self.is_open || self.refused.iter().any(|(refused, until)| refused == kind && now < *until) {
             return Taken::Not;
         }
-        let suits = |entry: &&mut Entry| {
-            entry.kind == *kind && entry.holder.as_ref().is_none_or(|holder| holder == by)
+        let idle = self.entries.iter_mut().filter(|entry| entry.stage == Stage::Idle && entry.kind == *kind);
+        let Some(entry) = idle.filter(|entry| now < entry.expires()).max_by_key(|entry| entry.since) else {
+            return Taken::Make;
         };
-        let usable = self.entries.iter_mut().filter(suits).filter(|entry| entry.stage != Stage::Busy);
-        let best = usable
-            .filter(|entry| entry.stage == Stage::Checked || now < entry.expires())
-            .max_by_key(|entry| (entry.stage == Stage::Idle, entry.holder.is_some(), entry.since));
-        let Some(entry) = best else { return Taken::Make };
-        entry.holder = Some(by.clone());
-        if entry.stage == Stage::Checked {
-            return Taken::Soon;
-        }
         entry.stage = Stage::Busy;
         entry.uses += 1;
-        let taken = entry.container.clone();
-        self.let_go_of_others(by, &taken.id);
-        Taken::Have(taken)
-    }
-
-    /// Whoever has one waits for no other.
-    fn let_go_of_others(&mut self, by: &ContainerName, id: &str) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.container.id != id) {
-            if entry.holder.as_ref() == Some(by) && entry.stage != Stage::Busy {
-                entry.holder = None;
-            }
-        }
+        Taken::Have(entry.container.clone())
     }
 
     /// A container was made for a job.
-    pub fn made(&mut self, by: &ContainerName, kind: Kind, container: Container, now: Instant) {
+    pub fn made(&mut self, kind: Kind, container: Container, now: Instant) {
         self.refused.retain(|(refused, _)| *refused != kind);
-        let holder = Some(by.clone());
-        self.entries.push(Entry {
-            container,
-            kind,
-            uses: 1,
-            made: now,
-            since: now,
-            stage: Stage::Busy,
-            holder,
-        });
+        self.entries.push(Entry { container, kind, uses: 1, made: now, since: now, stage: Stage::Busy });
     }
 
     /// None could be had of a kind; says whether that is news.
@@ -191,7 +158,7 @@ impl Pool {
     /// The job has used nothing of its container.
     pub fn unused(&mut self, id: &str, now: Instant) {
         if let Some(entry) = self.entry(id) {
-            (entry.uses, entry.holder) = (entry.uses.saturating_sub(1), None);
+            entry.uses = entry.uses.saturating_sub(1);
             self.free(id, now);
         }
     }
@@ -205,7 +172,7 @@ impl Pool {
             self.condemn(id, now);
             return false;
         }
-        (entry.stage, entry.holder) = (Stage::Checked, None);
+        entry.stage = Stage::Checked;
         true
     }
 

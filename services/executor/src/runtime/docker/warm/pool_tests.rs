@@ -1,14 +1,6 @@
 //! Who gets which container, and when it goes.
 
-use berth_domain::ids::{AttemptRef, JobId};
-
 use super::*;
-use crate::runtime::Owner;
-
-fn name(job: &str) -> ContainerName {
-    let owner = Owner { cluster: "c".into(), executor: "e".into() };
-    ContainerName::new(&owner, &AttemptRef { job: JobId::trusted(job), number: 1, epoch: 1 })
-}
 
 fn kind() -> Kind {
     Kind {
@@ -43,18 +35,18 @@ impl Play {
         self.now += time;
     }
 
-    fn take(&mut self, job: &str) -> Taken {
-        self.pool.take(&name(job), &kind(), self.now)
+    fn take(&mut self) -> Taken {
+        self.pool.take(&kind(), self.now)
     }
 
     /// A job finds none free, and one is made.
-    fn made(&mut self, job: &str, id: &str) {
-        assert_eq!(self.take(job), Taken::Make);
-        self.pool.made(&name(job), kind(), container(id), self.now);
+    fn made(&mut self, id: &str) {
+        assert_eq!(self.take(), Taken::Make);
+        self.pool.made(kind(), container(id), self.now);
     }
 
-    fn takes(&mut self, job: &str, id: &str) {
-        assert_eq!(self.take(job), Taken::Have(container(id)));
+    fn takes(&mut self, id: &str) {
+        assert_eq!(self.take(), Taken::Have(container(id)));
     }
 
     /// The container's job ends, and leaves nothing.
@@ -76,18 +68,18 @@ impl Play {
 #[test]
 fn one_container_has_one_job_at_a_time() {
     let mut play = Play::begin();
-    play.made("a", "1");
-    play.made("b", "2");
+    play.made("1");
+    play.made("2");
     play.ends("1");
-    play.takes("c", "1");
-    assert_eq!(play.take("d"), Taken::Make);
+    play.takes("1");
+    assert_eq!(play.take(), Taken::Make);
     assert_eq!(play.removals(), [] as [&str; 0]);
 }
 
 #[test]
 fn only_what_is_alike_in_everything_shares_a_container() {
     let mut play = Play::begin();
-    play.made("a", "1");
+    play.made("1");
     play.ends("1");
     let others = [
         Kind { image_id: "sha256:2".into(), ..kind() },
@@ -99,81 +91,68 @@ fn only_what_is_alike_in_everything_shares_a_container() {
         Kind { boot_id: "next".into(), ..kind() },
     ];
     for other in others {
-        assert_eq!(play.pool.take(&name("b"), &other, play.now), Taken::Make, "{other:?}");
+        assert_eq!(play.pool.take(&other, play.now), Taken::Make, "{other:?}");
     }
-    play.takes("b", "1");
+    play.takes("1");
 }
 
 #[test]
 fn a_container_is_given_only_once_nothing_is_left_of_the_job_before() {
     let mut play = Play::begin();
-    play.made("a", "1");
+    play.made("1");
     assert!(play.pool.ended("1", play.now), "it is to be looked at");
-    assert_eq!(play.take("b"), Taken::Soon);
-    assert_eq!(play.take("c"), Taken::Make, "it is promised to another");
+    assert_eq!(play.take(), Taken::Make);
     play.pool.is_clean("1", play.now);
-    assert_eq!(play.take("c"), Taken::Make);
-    play.takes("b", "1");
+    play.takes("1");
+    play.pool.is_clean("1", play.now);
+    assert_eq!(play.take(), Taken::Make, "a job has it, whoever looks");
 }
 
 #[test]
 fn a_container_in_which_something_is_left_goes() {
     let mut play = Play::begin();
-    play.made("a", "1");
+    play.made("1");
     play.pool.ended("1", play.now);
-    assert_eq!(play.take("b"), Taken::Soon);
     play.pool.condemn("1", play.now);
     play.pool.is_clean("1", play.now);
-    assert_eq!(play.take("b"), Taken::Make);
+    assert_eq!(play.take(), Taken::Make);
     assert_eq!(play.removals(), ["1"]);
     assert!(!play.pool.ended("1", play.now), "it is none any more");
 }
 
 #[test]
-fn who_found_a_free_one_waits_for_no_other() {
-    let mut play = Play::begin();
-    play.made("a", "1");
-    play.made("b", "2");
-    play.pool.ended("1", play.now);
-    assert_eq!(play.take("c"), Taken::Soon);
-    play.ends("2");
-    play.takes("c", "2");
-    assert_eq!(play.take("d"), Taken::Soon, "nobody waits for the first one any more");
-}
-
-#[test]
 fn a_container_is_used_a_hundred_times() {
     let mut play = Play::begin();
-    play.made("0", "1");
-    for job in 1..MOST_USES {
+    play.made("1");
+    for _ in 1..MOST_USES {
         play.ends("1");
-        play.takes(&job.to_string(), "1");
+        play.takes("1");
     }
     assert!(!play.pool.ended("1", play.now), "it is not looked at");
-    assert_eq!((play.take("x"), play.removals()), (Taken::Make, vec!["1".to_owned()]));
+    assert_eq!((play.take(), play.removals()), (Taken::Make, vec!["1".to_owned()]));
 }
 
 #[test]
 fn a_job_that_used_nothing_does_not_count() {
     let mut play = Play::begin();
-    play.made("0", "1");
-    for job in 1..MOST_USES {
+    play.made("1");
+    for _ in 1..MOST_USES {
         play.ends("1");
-        play.takes(&job.to_string(), "1");
+        play.takes("1");
     }
     play.pool.unused("1", play.now);
-    play.takes("x", "1");
+    play.takes("1");
 }
 
 #[test]
 fn an_old_container_gets_no_job_and_goes() {
     let mut play = Play::begin();
-    play.made("a", "1");
-    play.made("b", "2");
+    play.made("1");
+    play.made("2");
     play.pass(MOST_AGE - Duration::from_secs(1));
     play.ends("1");
     play.pass(Duration::from_secs(1));
-    assert_eq!(play.take("c"), Taken::Make);
+    assert_eq!(play.take(), Taken::Make);
     assert!(!play.pool.ended("2", play.now));
     assert_eq!(play.removals(), ["1", "2"]);
 }
@@ -181,14 +160,14 @@ fn an_old_container_gets_no_job_and_goes() {
 #[test]
 fn the_one_used_last_is_taken_so_that_those_too_many_go() {
     let mut play = Play::begin();
-    play.made("a", "1");
-    play.made("b", "2");
+    play.made("1");
+    play.made("2");
     play.ends("1");
     play.pass(Duration::from_secs(1));
     play.ends("2");
-    for job in 0..6 {
+    for _ in 0..6 {
         play.pass(IDLE / 6);
-        play.takes(&job.to_string(), "2");
+        play.takes("2");
         play.ends("2");
     }
     assert_eq!(play.removals(), ["1"]);
@@ -203,7 +182,7 @@ fn the_one_used_last_is_taken_so_that_those_too_many_go() {
 fn those_without_a_job_are_bounded_and_the_oldest_goes_first() {
     let mut play = Play::begin();
     for id in 0..=MOST_IDLE {
-        play.made(&id.to_string(), &id.to_string());
+        play.made(&id.to_string());
     }
     for id in 0..=MOST_IDLE {
         play.pass(Duration::from_millis(1));
@@ -217,11 +196,11 @@ fn after_a_refusal_jobs_of_the_kind_get_containers_of_their_own_for_a_while() {
     let mut play = Play::begin();
     assert!(play.pool.refuse(&kind(), play.now));
     assert!(!play.pool.refuse(&kind(), play.now), "it was told");
-    assert_eq!(play.take("a"), Taken::Not);
+    assert_eq!(play.take(), Taken::Not);
     let other = Kind { image_id: "sha256:2".into(), ..kind() };
-    assert_eq!(play.pool.take(&name("b"), &other, play.now), Taken::Make);
+    assert_eq!(play.pool.take(&other, play.now), Taken::Make);
     play.pass(PAUSE);
-    play.made("a", "1");
+    play.made("1");
     assert!(play.pool.refuse(&kind(), play.now), "it had been well");
 }
 
@@ -237,12 +216,12 @@ fn what_could_not_be_removed_is_removed_later() {
 #[test]
 fn a_closed_pool_gives_none_and_lets_go_of_all() {
     let mut play = Play::begin();
-    assert_eq!(Pool::default().take(&name("a"), &kind(), play.now), Taken::Not);
-    play.made("a", "1");
-    play.made("b", "2");
+    assert_eq!(Pool::default().take(&kind(), play.now), Taken::Not);
+    play.made("1");
+    play.made("2");
     play.ends("2");
     play.pool.not_removed("3".into(), play.now);
     assert_eq!(play.pool.close(), ["1", "2", "3"]);
-    assert_eq!(play.take("c"), Taken::Not);
+    assert_eq!(play.take(), Taken::Not);
     assert!(!play.pool.ended("1", play.now), "what still runs ends with its container");
 }

@@ -3,6 +3,7 @@
 //! for certain ends the container, and nothing is told of the job before that is dead.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::engine::{self, Begun, Exit, Image, Pieces};
+use super::left;
 use super::output::Cutter;
 use super::pool::{Container, Kind, Pool, Taken};
 use super::run::Run;
@@ -45,8 +47,6 @@ pub(in crate::runtime::docker) struct Warm {
     runs: Mutex<BTreeMap<ContainerName, Arc<Run>>>,
     /// Wakes the keeper.
     pub(super) changed: Notify,
-    /// Wakes those who wait for a container that is being looked at.
-    looked: Notify,
     /// Nothing runs any more of what an earlier process left.
     pub(super) settled: watch::Sender<bool>,
     /// That there can be none on this engine was told.
@@ -60,7 +60,6 @@ impl Warm {
             pool: Mutex::default(),
             runs: Mutex::default(),
             changed: Notify::new(),
-            looked: Notify::new(),
             settled: watch::Sender::new(false),
             unable: AtomicBool::new(false),
         }
@@ -136,17 +135,11 @@ impl Warm {
     }
 
     async fn container(&self, plan: &ContainerPlan, kind: &Kind, image: Image) -> Option<Container> {
-        loop {
-            // Enlisted before asking, so that no look that ends falls between.
-            let mut looked = std::pin::pin!(self.looked.notified());
-            looked.as_mut().enable();
-            let taken = self.pool().take(&plan.name, kind, Instant::now());
-            match taken {
-                Taken::Have(container) => return Some(container),
-                Taken::Not => return None,
-                Taken::Make => return self.make(plan, kind, image).await,
-                Taken::Soon => looked.await,
-            }
+        let taken = self.pool().take(kind, Instant::now());
+        match taken {
+            Taken::Have(container) => Some(container),
+            Taken::Not => None,
+            Taken::Make => self.make(plan, kind, image).await,
         }
     }
 
@@ -157,7 +150,7 @@ impl Warm {
         match engine::make(&self.link, &name, plan, image).await {
             Ok(container) => {
                 tracing::debug!(container = container.id, image = plan.image, "warm container made");
-                self.pool().made(&plan.name, kind.clone(), container.clone(), Instant::now());
+                self.pool().made(kind.clone(), container.clone(), Instant::now());
                 Some(container)
             }
             Err(error) => {
@@ -225,14 +218,12 @@ impl Warm {
         if let Exit::Code(code) = exit
             && (0..=MOST_PLAIN).contains(&code)
         {
-            // Before the end is told: the next job finds the container, or waits for it.
             let look = self.pool().ended(&run.container.id, Instant::now());
             if run.ended_plainly(code, now_ns() / 1_000_000) {
                 run.output.close();
                 if look {
                     self.look(&run).await;
                 }
-                self.looked.notify_waiters();
                 return self.changed.notify_one();
             }
         }
@@ -258,7 +249,13 @@ impl Warm {
     /// Looks whether anything is left of a job that has ended plainly.
     async fn look(&self, run: &Run) {
         let id = &run.container.id;
-        match engine::processes(&self.link, id).await {
+        // One that is just going away counts, too: the engine is asked wherever it seems that something is left.
+        let seen = left::processes(Path::new("/"), &run.container).filter(|count| *count <= IDLE_PROCESSES);
+        let count = match seen {
+            Some(count) => Ok(count),
+            None => engine::processes(&self.link, id).await,
+        };
+        match count {
             Ok(count) if count <= IDLE_PROCESSES => self.pool().is_clean(id, Instant::now()),
             Ok(count) => {
                 tracing::debug!(container = id, count, "processes are left: the container goes");
@@ -329,7 +326,6 @@ impl Warm {
     /// No further job gets the container.
     fn discard(&self, run: &Run) {
         self.pool().condemn(&run.container.id, Instant::now());
-        self.looked.notify_waiters();
         self.changed.notify_one();
     }
 
