@@ -242,6 +242,10 @@ impl Steps {
     }
 
     async fn start(&self, task: &Task) -> Outcome {
+        // Its container may be one of its own that came late, beside a warm one of an earlier process.
+        if let Err(outcome) = self.settle(task).await {
+            return outcome;
+        }
         let name = self.surroundings.name(&task.attempt);
         let Some(_permit) = self.start_permit(task).await else { return Outcome::Cancelled };
         self.show(task, Phase::Starting, PullProgress::default());

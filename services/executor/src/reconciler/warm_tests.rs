@@ -29,11 +29,12 @@ impl Machine {
 async fn a_job_that_an_earlier_process_ran_warm_is_put_back_once_nothing_of_it_runs() {
     let machine = machine();
     machine.left_warm().await;
+    let before = machine.settles();
     machine.refusals.settle([unanswered()]);
     let mut process = machine.start().await;
     process.start("a", warm()).await;
     assert_eq!(process.end("a").await.cause, EndCause::ExecutorFault);
-    assert_eq!(machine.settles(), 2, "the first one was not answered");
+    assert_eq!(machine.settles() - before, 2, "the first one was not answered");
     assert_eq!(machine.engine.starts().values().copied().collect::<Vec<_>>(), [1]);
 }
 
@@ -41,9 +42,10 @@ async fn a_job_that_an_earlier_process_ran_warm_is_put_back_once_nothing_of_it_r
 async fn an_abort_is_told_only_once_nothing_runs_of_what_an_earlier_process_ran_warm() {
     let machine = machine();
     machine.left_warm().await;
+    let before = machine.settles();
     let mut process = machine.start().await;
     process.abort("a", None).await;
     process.start("a", warm()).await;
     assert_eq!(process.end("a").await.cause, EndCause::Aborted { code: None });
-    assert_eq!(machine.settles(), 1);
+    assert_eq!(machine.settles() - before, 1);
 }

@@ -191,15 +191,27 @@ pub(super) fn running(found: &ContainerInspectResponse) -> Option<i64> {
     found.state.as_ref().filter(|state| state.running == Some(true))?.pid.filter(|pid| *pid > 0)
 }
 
-/// Kills everything in a container, and it with that. It is no error that it is dead already.
-pub(super) async fn kill(link: &Link, id: &str) -> Result<(), EngineError> {
+/// What came of a kill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Killed {
+    /// It was sent.
+    Now,
+    /// The container did not run.
+    Before,
+    /// There is no such container.
+    Gone,
+}
+
+/// Kills everything in a container, and it with that.
+pub(super) async fn kill(link: &Link, id: &str) -> Result<Killed, EngineError> {
     let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
     let kill = link.docker().await?.kill_container(id, Some(options));
     match link.call(LONG, kill).await? {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(Killed::Now),
         Err(error) => match answer(&error) {
-            Answer::Status(404 | 409, _) => Ok(()),
-            Answer::Status(_, text) if text.contains("is not running") => Ok(()),
+            Answer::Status(404, _) => Ok(Killed::Gone),
+            Answer::Status(409, _) => Ok(Killed::Before),
+            Answer::Status(_, text) if text.contains("is not running") => Ok(Killed::Before),
             Answer::Status(..) | Answer::None(_) => Err(errors::engine(&error)),
         },
     }

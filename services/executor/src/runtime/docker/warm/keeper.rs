@@ -32,9 +32,9 @@ pub(in crate::runtime::docker) async fn keep(warm: Arc<Warm>, owner: Owner, stop
 
 /// Removes what an earlier process left, with whatever runs in it, and opens the pool.
 async fn begin(warm: &Warm, owner: &Owner) {
-    while let Err(error) = remove_left_over(warm, owner).await {
+    while remove_left_over(warm, owner).await.is_err() {
         // The runtime says itself, once, why the engine is out of reach.
-        tracing::debug!(%error, "warm containers of an earlier process cannot be removed yet");
+        tracing::debug!("warm containers of an earlier process cannot be removed yet");
         tokio::time::sleep(AGAIN).await;
     }
     warm.pool().open();
@@ -46,9 +46,22 @@ async fn remove_left_over(warm: &Warm, owner: &Owner) -> Result<(), EngineError>
     if !left_over.is_empty() {
         tracing::info!(count = left_over.len(), "warm containers of an earlier process are removed");
     }
-    let removals = stream::iter(left_over).map(|id| async move { engine::remove(&warm.link, &id).await });
+    let removals = stream::iter(left_over).map(|id| end_left_over(warm, id));
     let removed: Vec<_> = removals.buffer_unordered(AT_ONCE).collect().await;
     removed.into_iter().collect()
+}
+
+/// Ends what an earlier process left. One that is dead and cannot be removed is no reason to wait.
+async fn end_left_over(warm: &Warm, id: String) -> Result<(), EngineError> {
+    let Err(error) = engine::remove(&warm.link, &id).await else { return Ok(()) };
+    if engine::kill(&warm.link, &id).await? == engine::Killed::Gone {
+        return Ok(());
+    }
+    if engine::running(&engine::inspect(&warm.link, &id).await?).is_some() {
+        return Err(error);
+    }
+    warm.pool().not_removed(id, Pool::again(Instant::now()));
+    Ok(())
 }
 
 /// Waits for the next container that is to be removed.

@@ -15,6 +15,11 @@ const MOST_LINE_BYTES: usize = 16 << 10;
 /// Bytes that wait to be written; more waits in the engine, and the job with it.
 const MOST_BYTES: usize = 1 << 20;
 
+/// What a line takes of memory.
+fn taken(bytes: &Bytes) -> usize {
+    bytes.len() + size_of::<OutputLine>()
+}
+
 /// Output on its way.
 #[derive(Debug, Default)]
 pub(in crate::runtime::docker) struct Output {
@@ -44,9 +49,9 @@ impl Output {
         loop {
             {
                 let mut waiting = self.waiting();
-                if waiting.lines.is_empty() || waiting.bytes + bytes.len() <= MOST_BYTES {
+                if waiting.lines.is_empty() || waiting.bytes + taken(&bytes) <= MOST_BYTES {
                     waiting.last_ns = time_ns.max(waiting.last_ns + 1);
-                    waiting.bytes += bytes.len();
+                    waiting.bytes += taken(&bytes);
                     let line = OutputLine { stream, time_ns: waiting.last_ns, bytes };
                     waiting.lines.push_back(line);
                     break;
@@ -93,7 +98,7 @@ impl Output {
 impl Waiting {
     fn forget_given(&mut self) {
         let given = std::mem::take(&mut self.given);
-        self.bytes -= self.lines.drain(..given).map(|line| line.bytes.len()).sum::<usize>();
+        self.bytes -= self.lines.drain(..given).map(|line| taken(&line.bytes)).sum::<usize>();
     }
 }
 

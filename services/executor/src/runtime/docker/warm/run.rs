@@ -11,17 +11,26 @@ use crate::runtime::{ContainerPlan, EngineState, Inspected, Listed};
 /// The exit code of what SIGKILL ended.
 const KILLED: i32 = 137;
 
+/// Whether a job's container is killed on purpose. Once that was asked for, no further job gets it, whatever ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kill {
+    /// It is not.
+    No,
+    /// The engine was asked, and has not answered.
+    Asked,
+    /// The engine has killed what ran.
+    Done,
+    /// It was dead already, or nobody knows.
+    Missed,
+}
+
 /// Where a job in a warm container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// It has its container, and was not started.
     Made(Box<ContainerPlan>),
     /// It runs, or may.
-    Running {
-        started_ms: u64,
-        /// Its container is being killed: whatever else ends it, no further job gets that.
-        is_killed: bool,
-    },
+    Running { started_ms: u64, kill: Kill },
     /// It has ended.
     Ended(Inspected),
     /// Its container ended under it, or may never have run it.
@@ -74,35 +83,53 @@ impl Run {
         }
     }
 
-    /// Says whether its container was to be killed.
-    pub fn is_killed(&self) -> bool {
-        matches!(*self.state.borrow(), State::Running { is_killed: true, .. })
+    /// Says whether it was killed on purpose, with its container.
+    pub fn was_killed(&self) -> bool {
+        matches!(*self.state.borrow(), State::Running { kill: Kill::Done, .. })
     }
 
     /// It runs from now on.
     pub fn begin(&self, started_ms: u64) {
-        self.state.send_replace(State::Running { started_ms, is_killed: false });
+        self.state.send_replace(State::Running { started_ms, kill: Kill::No });
     }
 
     /// Its container is to be killed. `false` where it does not run: another job may be there by now.
     pub fn to_be_killed(&self) -> bool {
         self.state.send_if_modified(|state| match state {
-            State::Running { is_killed, .. } => {
-                *is_killed = true;
+            State::Running { kill, .. } => {
+                if *kill != Kill::Done {
+                    *kill = Kill::Asked;
+                }
                 true
             }
             State::Made(_) | State::Ended(_) | State::Gone => false,
         })
     }
 
+    /// The engine has killed its container, or may not have.
+    pub fn kill_answered(&self, is_done: bool) {
+        self.state.send_modify(|state| {
+            if let State::Running { kill: kill @ Kill::Asked, .. } = state {
+                *kill = if is_done { Kill::Done } else { Kill::Missed };
+            }
+        });
+    }
+
+    /// Waits for the engine's answer, where it was asked to kill.
+    pub async fn kill_settled(&self) {
+        let is_settled = |state: &State| !matches!(state, State::Running { kill: Kill::Asked, .. });
+        // The sender is this very value.
+        let _ = self.state.subscribe().wait_for(is_settled).await;
+    }
+
     /// It has ended by itself. `false` where it was to be killed before.
     pub fn ended_plainly(&self, code: i32, now_ms: u64) -> bool {
         self.state.send_if_modified(|state| match *state {
-            State::Running { started_ms, is_killed: false } => {
+            State::Running { started_ms, kill: Kill::No } => {
                 *state = State::Ended(exited(code, false, started_ms, now_ms));
                 true
             }
-            State::Running { is_killed: true, .. } | State::Made(_) | State::Ended(_) | State::Gone => false,
+            State::Running { .. } | State::Made(_) | State::Ended(_) | State::Gone => false,
         })
     }
 
@@ -110,8 +137,8 @@ impl Run {
     /// asked for; otherwise nobody knows what became of it.
     pub fn ended_with_container(&self, code: Option<i32>, oom_killed: bool, now_ms: u64) {
         self.state.send_modify(|state| {
-            let State::Running { started_ms, is_killed } = *state else { return };
-            let code = code.or_else(|| is_killed.then_some(KILLED));
+            let State::Running { started_ms, kill } = *state else { return };
+            let code = code.or_else(|| (kill == Kill::Done).then_some(KILLED));
             *state =
                 code.map_or(State::Gone, |code| State::Ended(exited(code, oom_killed, started_ms, now_ms)));
         });
@@ -206,14 +233,18 @@ mod tests {
 
     #[test]
     fn nothing_is_told_of_an_end_that_nobody_knows_unless_it_was_killed_on_purpose() {
-        let (lost, killed) = (run(), run());
-        for run in [&lost, &killed] {
+        let (lost, missed, killed) = (run(), run(), run());
+        for run in [&lost, &missed, &killed] {
             run.begin(1_000);
         }
-        killed.to_be_killed();
-        lost.ended_with_container(None, false, 2_000);
-        killed.ended_with_container(None, false, 2_000);
-        assert_eq!((code(&lost), code(&killed)), (None, Some(KILLED)));
+        for (run, is_done) in [(&missed, false), (&killed, true)] {
+            run.to_be_killed();
+            run.kill_answered(is_done);
+        }
+        for run in [&lost, &missed, &killed] {
+            run.ended_with_container(None, false, 2_000);
+        }
+        assert_eq!((code(&lost), code(&missed), code(&killed)), (None, None, Some(KILLED)));
         assert!(lost.listed().is_none());
     }
 }

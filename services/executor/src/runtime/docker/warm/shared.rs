@@ -13,7 +13,7 @@ use futures::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::engine::{self, Begun, Exit, Image, Pieces};
+use super::engine::{self, Begun, Exit, Image, Killed, Pieces};
 use super::left;
 use super::output::Cutter;
 use super::pool::{Container, Kind, Pool, Taken};
@@ -31,7 +31,9 @@ const KILLED: i32 = 137;
 /// Processes in a container without a job: the init process, and what waits.
 const IDLE_PROCESSES: usize = 2;
 /// How long a container may take to end after it took a job with it.
-const END_WAIT: Duration = Duration::from_secs(1);
+const END_WAIT: Duration = Duration::from_secs(5);
+/// How long a job waits for what an earlier process left to be dead, before it is tried again.
+const SETTLED_SOON: Duration = Duration::from_secs(5);
 /// How often the engine is asked how a job ended that it still shows as running.
 const MOST_LOOKS: u32 = 5;
 /// Waits between those.
@@ -95,9 +97,13 @@ impl Warm {
         if self.run(&plan.name).is_some() {
             return Some(Ok(()));
         }
-        // Nothing is started while something of an earlier process may run.
-        if !self.is_able().await || self.settle().await.is_err() {
+        if !self.is_able().await {
             return None;
+        }
+        // Nothing is started while something of an earlier process may run; nor does anybody wait long for that here.
+        let mut settled = self.settled.subscribe();
+        if let Err(error) = timed(SETTLED_SOON, settled.wait_for(|settled| *settled)).await {
+            return Some(Err(error.into()));
         }
         let image = match engine::image(&self.link, &plan.image).await {
             Ok(Some(image)) => image,
@@ -206,9 +212,17 @@ impl Warm {
     async fn begin(&self, run: &Run, plan: &ContainerPlan) -> Result<(String, Begun), EngineError> {
         let exec = engine::prepare(&self.link, &run.container, plan).await?;
         let started_ms = now_ns() / 1_000_000;
-        let begun = engine::begin(&self.link, &exec).await?;
-        run.begin(started_ms);
-        Ok((exec, begun))
+        match engine::begin(&self.link, &exec).await {
+            Ok(begun) => {
+                run.begin(started_ms);
+                Ok((exec, begun))
+            }
+            Err(error) => {
+                // Whoever stands before the engine may have refused what the engine does all the same.
+                self.kill(&run.container.id).await;
+                Err(error)
+            }
+        }
     }
 
     /// Follows a job to its end.
@@ -218,11 +232,18 @@ impl Warm {
         if let Exit::Code(code) = exit
             && (0..=MOST_PLAIN).contains(&code)
         {
-            let look = self.pool().ended(&run.container.id, Instant::now());
+            let is_clean = self.is_clean(&run).await;
+            if !is_clean {
+                // Nothing of a job runs on once its end is told.
+                self.kill(&run.container.id).await;
+            }
+            let may_stay = self.pool().ended(&run.container.id, Instant::now());
             if run.ended_plainly(code, now_ns() / 1_000_000) {
                 run.output.close();
-                if look {
-                    self.look(&run).await;
+                match (may_stay, is_clean) {
+                    (true, true) => self.pool().is_clean(&run.container.id, Instant::now()),
+                    (true, false) => self.discard(&run),
+                    (false, _) => {}
                 }
                 return self.changed.notify_one();
             }
@@ -246,26 +267,30 @@ impl Warm {
         Exit::Unknown
     }
 
-    /// Looks whether anything is left of a job that has ended plainly.
-    async fn look(&self, run: &Run) {
-        let id = &run.container.id;
+    /// Says whether nothing is left of a job that has ended plainly: no process, and no lack of memory, which would be
+    /// told of the next job.
+    async fn is_clean(&self, run: &Run) -> bool {
+        let (id, root) = (&run.container.id, Path::new("/"));
+        if left::has_lacked_memory(root, &run.container) == Some(true) {
+            return false;
+        }
         // One that is just going away counts, too: the engine is asked wherever it seems that something is left.
-        let seen = left::processes(Path::new("/"), &run.container).filter(|count| *count <= IDLE_PROCESSES);
+        let seen = left::processes(root, &run.container).filter(|count| *count <= IDLE_PROCESSES);
         let count = match seen {
             Some(count) => Ok(count),
             None => engine::processes(&self.link, id).await,
         };
         match count {
-            Ok(count) if count <= IDLE_PROCESSES => self.pool().is_clean(id, Instant::now()),
+            Ok(count) if count <= IDLE_PROCESSES => true,
             Ok(count) => {
                 tracing::debug!(container = id, count, "processes are left: the container goes");
-                self.discard(run);
+                false
             }
             Err(error) => {
                 if let EngineError::Failed(_) = error {
                     self.refuse(&run.kind, &error);
                 }
-                self.discard(run);
+                false
             }
         }
     }
@@ -278,8 +303,9 @@ impl Warm {
     /// Ends the container of a job that did not end plainly, and then the job.
     async fn end_badly(&self, run: &Run, name: &ContainerName, exit: Exit) {
         let id = &run.container.id;
+        run.kill_settled().await;
         let code = match exit {
-            Exit::Code(code) if run.is_killed() || self.outlived(run, code).await => Some(code),
+            Exit::Code(code) if run.was_killed() || self.outlived(run, code).await => Some(code),
             Exit::Code(_) | Exit::NeverRan | Exit::Unknown => None,
         };
         let oom_killed = self.kill(id).await;
@@ -307,7 +333,8 @@ impl Warm {
     async fn kill(&self, id: &str) -> bool {
         loop {
             match engine::kill(&self.link, id).await {
-                Ok(()) => match engine::inspect(&self.link, id).await {
+                Ok(Killed::Gone) => return false,
+                Ok(Killed::Now | Killed::Before) => match engine::inspect(&self.link, id).await {
                     Ok(found) if engine::running(&found).is_none() => {
                         return found.state.is_some_and(|state| state.oom_killed == Some(true));
                     }
@@ -334,8 +361,12 @@ impl Warm {
         if !run.to_be_killed() {
             return Ok(Delivery::NotRunning);
         }
-        engine::kill(&self.link, &run.container.id).await?;
-        Ok(Delivery::Sent)
+        let killed = engine::kill(&self.link, &run.container.id).await;
+        run.kill_answered(killed == Ok(Killed::Now));
+        killed.map(|killed| match killed {
+            Killed::Now => Delivery::Sent,
+            Killed::Before | Killed::Gone => Delivery::NotRunning,
+        })
     }
 
     /// Forgets a job, which is ended first where it runs.
@@ -343,7 +374,8 @@ impl Warm {
         if run.plan().is_some() {
             self.pool().unused(&run.container.id, Instant::now());
             self.changed.notify_one();
-        } else if self.signal(run).await? == Delivery::Sent {
+        } else {
+            self.signal(run).await?;
             timed(LONG, run.end()).await?;
         }
         self.runs().remove(name);
