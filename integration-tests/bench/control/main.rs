@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use berth_api::v1;
 use berth_api::v1::job_service_client::JobServiceClient;
 use berth_integration_tests::cluster::Scheduler;
-use berth_integration_tests::crowd::{Executor, Taken, Times, channel};
+use berth_integration_tests::crowd::{self, Taken, Times, Witness, channel};
 use berth_integration_tests::redis::Redis;
 use berth_integration_tests::tools;
 use serde_json::{Value, json};
@@ -32,8 +32,6 @@ use seen::Seen;
 const CPU_MILLIS: i64 = 100;
 const MEMORY: i64 = 64 << 20;
 const SLOTS: i64 = 64;
-/// Sessions of a connection.
-const SESSIONS: usize = 10;
 /// Jobs that count for nothing, before all others.
 const WARM: usize = 200;
 /// How long jobs are kept after their ends.
@@ -125,22 +123,10 @@ async fn measure(options: &Options) -> (Part, Vec<Value>) {
         .map(|at| Scheduler::start(&name, &format!("scheduler-{at}"), &redis, folder.path(), &arguments))
         .collect();
     let seen = Seen::default();
-    let channels: Vec<Channel> = (0..options.executors.div_ceil(SESSIONS))
-        .map(|at| channel(&replicas[at % replicas.len()].grpc))
-        .collect();
-    for at in 0..options.executors {
-        let capacity = v1::Resources {
-            cpu_millis: SLOTS * CPU_MILLIS,
-            memory_bytes: SLOTS * MEMORY,
-            ..Default::default()
-        };
-        let mut executor = Executor::new(format!("executor-{at:05}"), capacity, Arc::new(seen.clone()), None);
-        let channel = channels[at / SESSIONS].clone();
-        tokio::spawn(async move {
-            let ended = executor.run(channel).await;
-            panic!("executor-{at:05} has ended: {ended:?}");
-        });
-    }
+    let capacity =
+        v1::Resources { cpu_millis: SLOTS * CPU_MILLIS, memory_bytes: SLOTS * MEMORY, ..Default::default() };
+    let witness: Arc<dyn Witness> = Arc::new(seen.clone());
+    crowd::open(&replicas, options.executors, &capacity, &witness);
     let client = JobServiceClient::new(channel(&replicas[0].grpc));
     one_at_a_time(&client, &seen, WARM).await;
     let alone = one_at_a_time(&client, &seen, options.runs).await;

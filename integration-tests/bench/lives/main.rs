@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use berth_api::v1;
 use berth_api::v1::job_service_client::JobServiceClient;
 use berth_integration_tests::cluster::Scheduler;
-use berth_integration_tests::crowd::{Executor, Usage, channel};
+use berth_integration_tests::crowd::{self, Usage, Witness, channel};
 use berth_integration_tests::redis::Redis;
 use berth_integration_tests::tools;
 use serde_json::json;
@@ -35,8 +35,6 @@ const CPU_MILLIS: i64 = 100;
 const MEMORY: i64 = 64 << 20;
 /// Jobs at a time that an executor has room for.
 const SLOTS: i64 = 256;
-/// Sessions of a connection.
-const SESSIONS: usize = 10;
 /// Jobs that are submitted and have not ended, at most.
 const OPEN: usize = 20_000;
 /// Batches that are submitted at the same time.
@@ -104,23 +102,10 @@ async fn lives(options: &Options) -> Measured {
         .map(|at| Scheduler::start(&name, &format!("scheduler-{at}"), &redis, folder.path(), &arguments))
         .collect();
     let ledger = Ledger::default();
-    let channels: Vec<Channel> = (0..options.executors.div_ceil(SESSIONS))
-        .map(|at| channel(&replicas[at % replicas.len()].grpc))
-        .collect();
-    for at in 0..options.executors {
-        let channel = channels[at / SESSIONS].clone();
-        let capacity = v1::Resources {
-            cpu_millis: SLOTS * CPU_MILLIS,
-            memory_bytes: SLOTS * MEMORY,
-            ..Default::default()
-        };
-        let witness = Arc::new(ledger.clone());
-        let mut executor = Executor::new(format!("executor-{at:05}"), capacity, witness, None);
-        tokio::spawn(async move {
-            let ended = executor.run(channel).await;
-            panic!("executor-{at:05} has ended: {ended:?}");
-        });
-    }
+    let capacity =
+        v1::Resources { cpu_millis: SLOTS * CPU_MILLIS, memory_bytes: SLOTS * MEMORY, ..Default::default() };
+    let witness: Arc<dyn Witness> = Arc::new(ledger.clone());
+    crowd::open(&replicas, options.executors, &capacity, &witness);
     let submitters: Vec<_> = (0..SUBMITTERS)
         .map(|at| {
             tokio::spawn(submit(channel(&replicas[at % replicas.len()].grpc), options.batch, ledger.clone()))
