@@ -71,7 +71,7 @@ pub(super) enum Work {
 enum Stage {
     /// A job has it.
     Busy,
-    /// Its job has ended, and whether anything is left of it is being looked at.
+    /// Its job has ended, and whether the container stays is being decided.
     Checked,
     /// Nothing is in it.
     Idle,
@@ -163,8 +163,8 @@ impl Pool {
         }
     }
 
-    /// The container's job has ended plainly; says whether to look if anything is left of it. Where not, the
-    /// container goes.
+    /// The container's job has ended plainly; says whether the container may stay, if nothing is left of the job. Where
+    /// not, it goes.
     pub fn ended(&mut self, id: &str, now: Instant) -> bool {
         let is_open = self.is_open;
         let Some(entry) = self.entry(id) else { return false };
