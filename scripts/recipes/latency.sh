@@ -6,7 +6,7 @@ need_docker
 setup_tools redis busybox
 setup_images
 export_tools
-cargo build --release --bin berth || fail "The build failed."
+cargo build --release --quiet -p berth --bin berth || fail "The build failed."
 
 code=0
 logged "$REPORTS/latency.log" \
