@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tonic::transport::Channel;
 
-use crate::history::{Abort, Submit, Told};
+use crate::history::{Abort, Answer, Submit, Told};
 use crate::seen::Seen;
 
 /// How long a call is waited for.
@@ -105,10 +105,17 @@ impl Caller {
             Err(status) if status.code() == tonic::Code::AlreadyExists => Some(None),
             Err(_) => None,
         };
-        let answer = until_answered!(self, JobServiceClient, submit_job(request()), read);
-        let job = answer.flatten();
+        let began_ms = self.ways.now_ms();
+        let read = until_answered!(self, JobServiceClient, submit_job(request()), read);
+        let answered_ms = read.as_ref().map_or(0, |_| self.ways.now_ms());
+        let job = read.clone().flatten();
+        let answer = match read {
+            Some(Some(id)) => Answer::Job(id),
+            Some(None) => Answer::Refused,
+            None => Answer::Unknown,
+        };
         let (end, code) = (Some(order.end), Some(order.code));
-        let submit = Submit { key, spec: order.words.clone(), job: job.clone(), end, code };
+        let submit = Submit { key, spec: order.words.clone(), answer, began_ms, answered_ms, end, code };
         let mut record = self.seen.record();
         record.submits.push(submit);
         if let Some(id) = &job {

@@ -8,7 +8,7 @@ use berth_domain::job::JobState;
 use berth_store::Change;
 use berth_store::model::Snapshot;
 
-use crate::history::{Abort, Logged, Sets, Submit, Told};
+use crate::history::{Abort, By, Logged, Sets, Submit, Told};
 
 /// What happened so far. Clones are the same.
 #[derive(Clone, Default)]
@@ -68,12 +68,19 @@ impl Seen {
 
 impl Record {
     /// Notes changes of the store.
-    pub fn note(&mut self, generation: u64, at_ms: u64, entries: Vec<(u64, Change)>) {
+    pub fn note(
+        &mut self,
+        generation: u64,
+        at_ms: u64,
+        entries: Vec<(u64, Change)>,
+        by: impl Fn(&Change) -> Option<By>,
+    ) {
         for (revision, change) in entries {
             if let Change::Job(job) = &change {
                 self.states.insert(job.id.to_string(), job.state);
             }
-            self.log.push(Logged { generation, revision, at_ms, change });
+            let by = by(&change);
+            self.log.push(Logged { generation, revision, at_ms, change, by });
         }
     }
 

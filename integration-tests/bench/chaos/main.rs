@@ -130,6 +130,7 @@ fn play(wanted: Wanted) -> Outcome {
         while began.elapsed() < until {
             play_round(&mut ground, &plan.next(), &mut outcome);
         }
+        outcome.calm_since_ms = now_ms();
         println!("{:>4} s: faults are over", began.elapsed().as_secs());
         settle(&mut crowd, &seen);
         complaints.extend(stage.missing());
@@ -251,6 +252,8 @@ fn gather(
         lost_after_ms: u64::try_from(LOST_AFTER.as_millis()).expect("it is short"),
         unanswered,
         is_quiet: true,
+        calm_since_ms: outcome.calm_since_ms,
+        until_ms: now_ms(),
     }
 }
 

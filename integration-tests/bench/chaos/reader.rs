@@ -109,6 +109,7 @@ fn note(seen: &Seen, entries: Vec<(Position, Change)>) {
             Change::Executor(executor) if executor.session.is_some() => executor.register_time_ms,
             Change::Executor(_) | Change::Job(_) | Change::JobDeleted(_) | Change::Leader { .. } => now_ms,
         };
-        record.note(position.generation, at_ms, vec![(position.revision, change)]);
+        // The log does not tell by whose word.
+        record.note(position.generation, at_ms, vec![(position.revision, change)], |_| None);
     }
 }

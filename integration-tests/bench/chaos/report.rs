@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use berth_domain::executor::ExecutorState;
 use berth_domain::job::{Job, JobState};
-use berth_integration_tests::history::{History, Invariant, Violation, file, judge};
+use berth_integration_tests::history::{History, Invariant, Submit, Violation, file, judge};
 use berth_integration_tests::tools::root;
 use berth_store::Change;
 use serde_json::{Value, json};
@@ -43,6 +43,8 @@ pub struct Outcome {
     pub silent: usize,
     /// When everything was there.
     pub began: Instant,
+    /// When the last fault was over.
+    pub calm_since_ms: u64,
 }
 
 impl Outcome {
@@ -58,6 +60,7 @@ impl Outcome {
             testified: 0,
             silent: 0,
             began: Instant::now(),
+            calm_since_ms: 0,
         }
     }
 
@@ -107,7 +110,7 @@ pub fn tell(wanted: Wanted, outcome: &Outcome) -> ExitCode {
     let history = save(&outcome.history);
     let jobs = outcome.newest();
     let succeeded = jobs.values().filter(|job| job.state == JobState::Succeeded).count();
-    let acked = outcome.history.submits.iter().filter_map(|submit| submit.job.as_deref());
+    let acked = outcome.history.submits.iter().filter_map(Submit::job);
     let acked: std::collections::BTreeSet<&str> = acked.collect();
     let lost = violations.iter().filter(|violation| violation.invariant == Invariant::DurableAck).count();
     let void = outcome.void(jobs.len(), succeeded);

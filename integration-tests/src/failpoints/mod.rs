@@ -10,6 +10,7 @@ pub use disk::FaultyDisk;
 pub use engine::{FaultyConnect, FaultyEngine};
 pub use store::FaultyStore;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -90,13 +91,20 @@ struct Armed {
 pub struct Points {
     armed: Mutex<Option<Armed>>,
     held: watch::Sender<bool>,
+    /// Who passes pauses at the moment.
+    pausing: AtomicUsize,
     die: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Points {
     /// Arms nothing yet; `die` ends the process, now or soon: what passed the point goes no further.
     pub fn new(die: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { armed: Mutex::default(), held: watch::channel(false).0, die: Box::new(die) }
+        Self {
+            armed: Mutex::default(),
+            held: watch::channel(false).0,
+            pausing: AtomicUsize::new(0),
+            die: Box::new(die),
+        }
     }
 
     /// Arms what the environment names, of this very process.
@@ -123,6 +131,11 @@ impl Points {
         *self.armed() = None;
     }
 
+    /// Says whether anybody pauses at a point.
+    pub fn is_pausing(&self) -> bool {
+        self.pausing.load(Ordering::SeqCst) > 0
+    }
+
     fn armed(&self) -> MutexGuard<'_, Option<Armed>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,13 +160,32 @@ impl Points {
                 (self.die)();
                 std::future::pending::<()>().await;
             }
-            Some(Harm::Pause(lasts)) => tokio::time::sleep(lasts).await,
+            Some(Harm::Pause(lasts)) => {
+                let _pause = Pause::begin(&self.pausing);
+                tokio::time::sleep(lasts).await;
+            }
             None => {}
         }
         if *self.held.borrow() {
             // Its sender lives as long as the points.
             let _ = self.held.subscribe().wait_for(|is_held| !is_held).await;
         }
+    }
+}
+
+/// Counts one that pauses, for as long as it lives: it may be given up at any time.
+struct Pause<'a>(&'a AtomicUsize);
+
+impl<'a> Pause<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -8,7 +8,8 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     for abort in &view.history.aborts {
         let Some(state) = abort.state.filter(|state| state.is_terminal()) else { continue };
         let id = abort.job.as_str();
-        let Some(records) = view.lives.get(id).filter(|_| !view.is_excused(id)) else { continue };
+        let is_lost = view.has_lost_submit(id) || view.lost_ends.contains(&(id, state));
+        let Some(records) = view.lives.get(id).filter(|_| !is_lost) else { continue };
         let Some(newest) = records.last() else { continue };
         if newest.state != state {
             let story = format!("the abort of job {id} was answered {}: {}", state.name(), life(records));

@@ -24,9 +24,10 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
                 }
                 held.insert(job.id.as_str(), job);
                 let is_new = job.state == JobState::Assigned
-                    && before.is_none_or(|before| before.attempt != job.attempt);
-                if is_new && !view.is_excused(job.id.as_str()) {
-                    let wrong = wrong_place(view, job, &executors, &held);
+                    && before.is_none_or(|before| before.attempt != job.attempt)
+                    && !view.has_lost_attempt(&job.last_attempt());
+                if is_new {
+                    let wrong = wrong_place(job, &executors, &held);
                     found.extend(wrong.map(|wrong| {
                         let story = format!("revision {}: job {} {wrong}", logged.revision, job.id);
                         Violation::new(Invariant::Capacity, story).of(job.id.as_str()).at(logged)
@@ -40,7 +41,6 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
 
 /// Says what is wrong with an assignment, given what is held at the time, the job among it.
 fn wrong_place(
-    view: &View<'_>,
     job: &Job,
     executors: &BTreeMap<&str, &Executor>,
     held: &BTreeMap<&str, &Job>,
@@ -57,10 +57,6 @@ fn wrong_place(
         return Some(format!("was given to {id}, whose labels do not meet {constraints}"));
     }
     let there = || held.values().filter(|other| other.executor == job.executor);
-    // What the store forgot it had given may be there besides.
-    if there().any(|other| view.is_excused(other.id.as_str())) {
-        return None;
-    }
     let cpu_millis: u64 = there().map(|other| other.demand.cpu_millis).sum();
     let memory_bytes: u64 = there().map(|other| other.demand.memory_bytes).sum();
     let capacity = &executor.capacity;

@@ -4,12 +4,14 @@
 //! story of it in the domain's words. It knows nothing of how the history came about.
 //!
 //! A fail-over of the store that loses its newest writes excuses exactly those: the harness moves them to
-//! [`History::tail`], and what rests on them is not held against anybody.
+//! [`History::tail`]. What was made anew is judged as new, and what an attempt did is excused where its assignment was
+//! lost; everything else about the same job is judged as ever.
 
 mod abort;
 mod capacity;
 pub mod file;
 mod leaders;
+mod liveness;
 mod lives;
 mod outcomes;
 mod partition;
@@ -22,7 +24,7 @@ mod witnesses;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use berth_domain::ids::{AttemptRef, ExecutorId, JobId};
+use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
 use berth_domain::job::{Job, JobState};
 use berth_domain::resources::Reserved;
 use berth_store::{Change, Scope};
@@ -52,6 +54,10 @@ pub struct History {
     pub unanswered: Vec<String>,
     /// Faults have ceased, and there was time for everything to end.
     pub is_quiet: bool,
+    /// When the last fault was over; 0 where that is not known.
+    pub calm_since_ms: u64,
+    /// Until when all this was seen; 0 where that is not known.
+    pub until_ms: u64,
 }
 
 /// One entry of the store's log.
@@ -65,6 +71,19 @@ pub struct Logged {
     pub at_ms: u64,
     /// The change.
     pub change: Change,
+    /// Whose word made it; `None` where that is not known.
+    pub by: Option<By>,
+}
+
+/// Whose word made a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct By {
+    /// The epoch of the leader; `None` where it was not a leader's.
+    pub epoch: Option<u64>,
+    /// The session of the executor that told it; `None` where none did.
+    pub session: Option<SessionId>,
+    /// The attempt, number and epoch, that it was told of; `None` where that did not matter.
+    pub attempt: Option<(u32, u64)>,
 }
 
 /// A submit by a client.
@@ -74,13 +93,37 @@ pub struct Submit {
     pub key: String,
     /// Names the spec by its content.
     pub spec: String,
-    /// The job, where the call was answered with one; a call that failed, or whose outcome nobody knows,
-    /// promises nothing.
-    pub job: Option<String>,
+    /// What became of the call.
+    pub answer: Answer,
+    /// When it was first made; 0 where that is not known.
+    pub began_ms: u64,
+    /// When it was answered; 0 where it was not, or that is not known.
+    pub answered_ms: u64,
     /// How the job ends if nothing but its command ends it; `None` where that is not known.
     pub end: Option<JobState>,
     /// The code with which its command exits if nothing ends it before; `None` where that is not known.
     pub code: Option<i32>,
+}
+
+/// What a client was answered to a submit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It was acknowledged: this is the job.
+    Job(String),
+    /// Its key stands for another spec.
+    Refused,
+    /// Nothing: nobody knows whether there is a job.
+    Unknown,
+}
+
+impl Submit {
+    /// The job, where it was acknowledged.
+    pub fn job(&self) -> Option<&str> {
+        match &self.answer {
+            Answer::Job(id) => Some(id),
+            Answer::Refused | Answer::Unknown => None,
+        }
+    }
 }
 
 /// An abort by a client.
@@ -230,6 +273,7 @@ pub fn judge(history: &History) -> Vec<Violation> {
     partition::judge(&view, &mut found);
     watches::judge(&view, &mut found);
     outcomes::judge(&view, &mut found);
+    liveness::judge(&view, &mut found);
     locate(history, &mut found);
     found
 }
@@ -268,8 +312,12 @@ struct View<'a> {
     history: &'a History,
     /// Each job's records, oldest first.
     lives: BTreeMap<&'a str, Vec<&'a Job>>,
-    /// Jobs of which the store lost something.
-    in_tail: BTreeSet<&'a str>,
+    /// Jobs whose submit the store lost.
+    lost_submits: BTreeSet<&'a str>,
+    /// Attempts of which the store lost something.
+    lost_attempts: BTreeSet<AttemptRef>,
+    /// Ends of jobs that the store lost.
+    lost_ends: BTreeSet<(&'a str, JobState)>,
     /// Jobs that were removed after their time.
     removed: BTreeSet<&'a str>,
     runs: BTreeMap<&'a str, Vec<&'a Run>>,
@@ -288,17 +336,25 @@ impl<'a> View<'a> {
                 Change::Executor(_) | Change::Leader { .. } => {}
             }
         }
-        let lost = history.tail.iter().filter_map(|logged| match &logged.change {
-            Change::Job(job) => Some(job.id.as_str()),
-            Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => None,
-        });
-        let in_tail = lost.collect();
+        let (mut lost_submits, mut lost_attempts) = (BTreeSet::new(), BTreeSet::new());
+        let mut lost_ends = BTreeSet::new();
+        for logged in &history.tail {
+            let Change::Job(job) = &logged.change else { continue };
+            let id = job.id.as_str();
+            if lives::is_new(job) {
+                lost_submits.insert(id);
+            }
+            lost_attempts.insert(job.last_attempt());
+            if job.state.is_terminal() {
+                lost_ends.insert((id, job.state));
+            }
+        }
         let mut runs: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();
         for run in &history.runs {
             runs.entry(run.attempt.job.as_str()).or_default().push(run);
         }
         runs.values_mut().for_each(|runs| runs.sort_by_key(|run| run.started_ms));
-        Self { history, lives, in_tail, removed, runs }
+        Self { history, lives, lost_submits, lost_attempts, lost_ends, removed, runs }
     }
 
     /// The runs of a job, oldest first.
@@ -311,9 +367,14 @@ impl<'a> View<'a> {
         self.lives.get(job).and_then(|life| life.last().copied())
     }
 
-    /// The store lost something of the job, which excuses what rests on it.
-    fn is_excused(&self, job: &str) -> bool {
-        self.in_tail.contains(job)
+    /// The store lost the submit of the job: under its key, another one may have been made.
+    fn has_lost_submit(&self, job: &str) -> bool {
+        self.lost_submits.contains(job)
+    }
+
+    /// The store lost something of an attempt: its number may be given again, and what it did may come as a surprise.
+    fn has_lost_attempt(&self, attempt: &AttemptRef) -> bool {
+        self.lost_attempts.contains(attempt)
     }
 }
 

@@ -10,9 +10,10 @@ use super::{Invariant, View, Violation, life, witnessed};
 pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     let asked: BTreeSet<&str> = view.history.aborts.iter().map(|abort| abort.job.as_str()).collect();
     for submit in &view.history.submits {
-        let Some(id) = submit.job.as_deref() else { continue };
+        let Some(id) = submit.job() else { continue };
         // Under a key that the store has lost, another job may have been made.
-        let Some(job) = view.newest(id).filter(|job| job.state.is_terminal() && !view.is_excused(id)) else {
+        let Some(job) = view.newest(id).filter(|job| job.state.is_terminal() && !view.has_lost_submit(id))
+        else {
             continue;
         };
         let was_aborted = job.state == JobState::Aborted && asked.contains(id);

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Invariant, View, Violation};
+use super::{Answer, Invariant, Submit, View, Violation};
 
 pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     let mut keys: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
     for submit in &view.history.submits {
-        let Some(job) = submit.job.as_deref() else { continue };
-        if !view.lives.contains_key(job) && !view.removed.contains(job) && !view.is_excused(job) {
+        if submit.answer == Answer::Refused {
+            refused(view, submit, found);
+        }
+        let Some(job) = submit.job() else { continue };
+        if !view.lives.contains_key(job) && !view.removed.contains(job) && !view.has_lost_submit(job) {
             let story = format!("job {job} was acknowledged and is nowhere to be found");
             found.push(Violation::new(Invariant::DurableAck, story).of(job));
         }
@@ -16,7 +19,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
             let story = format!("job {job} was removed before its end");
             found.push(Violation::new(Invariant::DurableAck, story).of(job));
         }
-        if submit.key.is_empty() || view.is_excused(job) {
+        if submit.key.is_empty() || view.has_lost_submit(job) {
             continue;
         }
         let (spec, known) = *keys.entry(&submit.key).or_insert((&submit.spec, job));
@@ -31,16 +34,18 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
             found.push(Violation::new(Invariant::Idempotency, story).of(job));
         }
     }
-    if !view.history.is_quiet {
-        return;
-    }
-    for call in &view.history.unanswered {
-        found.push(Violation::new(Invariant::Liveness, format!("nobody answered: {call}")));
-    }
-    for (id, records) in &view.lives {
-        if records.last().is_some_and(|job| !job.state.is_terminal()) && !view.removed.contains(id) {
-            let story = format!("job {id} never ended: {}", super::life(records));
-            found.push(Violation::new(Invariant::Liveness, story).of(id));
-        }
+}
+
+/// A submit is refused only where its key stands for another spec, and not where it was acknowledged with this one.
+fn refused(view: &View<'_>, submit: &Submit, found: &mut Vec<Violation>) {
+    let of_key = || view.history.submits.iter().filter(|other| other.key == submit.key);
+    let same = of_key().find(|other| other.spec == submit.spec && other.answer != Answer::Refused);
+    let known = same.and_then(Submit::job).filter(|job| !view.has_lost_submit(job));
+    if let Some(job) = known {
+        let story = format!("key {} gave {job}, and the same spec was refused under it", submit.key);
+        found.push(Violation::new(Invariant::Idempotency, story).of(job));
+    } else if of_key().all(|other| other.spec == submit.spec) {
+        let story = format!("key {} was refused, and nobody used it for anything else", submit.key);
+        found.push(Violation::new(Invariant::Idempotency, story));
     }
 }

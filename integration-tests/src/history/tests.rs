@@ -71,7 +71,7 @@ fn logged(changes: Vec<Change>) -> Vec<Logged> {
         if let Change::Job(job) = &mut change {
             Arc::make_mut(job).revision = revision;
         }
-        Logged { generation: 1, revision, at_ms: 0, change }
+        Logged { generation: 1, revision, at_ms: 0, change, by: None }
     };
     changes.into_iter().enumerate().map(entry).collect()
 }
@@ -89,7 +89,9 @@ fn leads(epoch: u64) -> Change {
 }
 
 fn submit(key: &str, spec: &str, job: Option<&str>) -> Submit {
-    Submit { key: key.into(), spec: spec.into(), job: job.map(str::to_owned), end: None, code: None }
+    let answer = job.map_or(Answer::Unknown, |id| Answer::Job(id.to_owned()));
+    let (key, spec) = (key.into(), spec.into());
+    Submit { key, spec, answer, began_ms: 0, answered_ms: 0, end: None, code: None }
 }
 
 /// A leader, an executor and a job that succeeds; what happens is changed by each test.
@@ -117,6 +119,8 @@ pub(super) fn good() -> History {
         lost_after_ms: 0,
         unanswered: Vec::new(),
         is_quiet: true,
+        calm_since_ms: 0,
+        until_ms: 0,
     }
 }
 
@@ -161,6 +165,8 @@ pub(super) fn everything() -> History {
         lost_after_ms: 13_000,
         unanswered: vec!["the submit of job.3".into()],
         is_quiet: true,
+        calm_since_ms: 1_000,
+        until_ms: 200_000,
     }
     .with(job(&timed_out))
 }
@@ -171,7 +177,7 @@ impl History {
         if let Change::Job(job) = &mut change {
             Arc::make_mut(job).revision = revision;
         }
-        self.log.push(Logged { generation: 2, revision, at_ms: 7, change });
+        self.log.push(Logged { generation: 2, revision, at_ms: 7, change, by: None });
         self
     }
 }
@@ -225,6 +231,18 @@ fn a_key_names_one_job_of_one_spec() {
         history.submits.push(submit("k", spec, Some("b")));
         breaks(&history, Invariant::Idempotency);
     }
+}
+
+#[test]
+fn a_submit_is_refused_for_another_spec_under_its_key_alone() {
+    let refused = |key: &str, spec: &str| Submit { answer: Answer::Refused, ..submit(key, spec, None) };
+    let mut history = good();
+    history.submits.push(refused("k", "other"));
+    assert_eq!(judge(&history), []);
+    history.submits[1] = refused("k", "h");
+    breaks(&history, Invariant::Idempotency);
+    history.submits[1] = refused("x", "h");
+    breaks(&history, Invariant::Idempotency);
 }
 
 #[test]
@@ -359,6 +377,68 @@ fn only_the_leader_of_the_time_assigns() {
 }
 
 #[test]
+fn a_leader_s_changes_are_made_by_whoever_leads() {
+    let by = |epoch| Some(By { epoch, ..By::default() });
+    let lost = Executor { state: ExecutorState::Lost, session: None, ..executor("e") };
+    let mut history = good().with(executor_is(lost));
+    for (place, epoch, is_right) in [
+        (3, Some(EPOCH), true),
+        (3, Some(EPOCH - 1), false),
+        (3, None, false),
+        (6, Some(EPOCH), true),
+        (6, None, false),
+    ] {
+        history.log.iter_mut().for_each(|logged| logged.by = None);
+        history.log[place].by = by(epoch);
+        if is_right {
+            assert_eq!(judge(&history), []);
+        } else {
+            breaks(&history, Invariant::LeaderFence);
+        }
+    }
+    let released = Change::Leader { epoch: EPOCH, scheduler_id: String::new() };
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let mut history = with_log(vec![job(&new), released, job(&there), job(&ended(&there, 0))]);
+    history.log[4].by = by(Some(EPOCH));
+    breaks(&history, Invariant::LeaderFence);
+}
+
+#[test]
+fn a_report_counts_in_its_session_and_of_its_attempt_alone() {
+    let told =
+        |session: &str, attempt| By { session: Some(SessionId::trusted(session)), attempt, ..By::default() };
+    let mut history = good();
+    for (by, is_right) in [
+        (told("s", Some((1, EPOCH))), true),
+        (told("s", None), true),
+        (told("before", Some((1, EPOCH))), false),
+        (told("s", Some((1, EPOCH - 1))), false),
+        (By::default(), false),
+    ] {
+        history.log[5].by = Some(by);
+        if is_right {
+            assert_eq!(judge(&history), []);
+        } else {
+            breaks(&history, Invariant::ExecutorFence);
+        }
+    }
+}
+
+#[test]
+fn an_attempt_that_the_store_has_lost_is_adopted_and_all_else_of_its_job_is_judged() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let runs = running(&there);
+    let mut history = with_log(vec![job(&new), leads(EPOCH + 1), job(&runs), job(&ended(&runs, 0))]);
+    breaks(&history, Invariant::LegalTransitions);
+    history.tail = logged(vec![job(&there)]);
+    assert_eq!(judge(&history), []);
+    let other = Job { attempt: 2, ..runs };
+    history.log = with_log(vec![job(&new), leads(EPOCH + 1), job(&other), job(&ended(&other, 0))]).log;
+    history.runs = vec![run(&other, 10, Some((20, 0)))];
+    breaks(&history, Invariant::LegalTransitions);
+}
+
+#[test]
 fn a_lost_executor_has_no_say() {
     let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
     let lost = Executor { state: ExecutorState::Lost, session: None, ..executor("e") };
@@ -458,6 +538,130 @@ fn nothing_is_stuck_once_it_is_quiet() {
     assert_eq!(judge(&history), []);
 }
 
+/// A history by the clock: each change so many seconds after the one before; faults were over at once.
+fn timed(changes: Vec<Change>, seconds: &[u64]) -> History {
+    let mut history = with_log(changes);
+    let mut at_ms = 1_000_000;
+    for (logged, seconds) in history.log.iter_mut().zip([0, 0].iter().chain(seconds)) {
+        at_ms += seconds * 1_000;
+        logged.at_ms = at_ms;
+    }
+    History { calm_since_ms: 1_000_000, until_ms: at_ms, ..history }
+}
+
+#[test]
+fn each_step_is_made_in_its_time_once_faults_have_ceased() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let (runs, done) = (running(&there), ended(&running(&there), 0));
+    let life = |seconds: &[u64], ends_after: u64| {
+        let mut history = timed(vec![job(&new), job(&there), job(&runs), job(&done)], seconds);
+        let started_ms = history.log[4].at_ms;
+        history.runs = vec![run(&there, started_ms, Some((started_ms + ends_after * 1_000, 0)))];
+        history
+    };
+    assert_eq!(judge(&life(&[0, 79, 0, 0], 0)), [], "a minute for all to be back, and a step");
+    breaks(&life(&[0, 81, 0, 0], 0), Invariant::Liveness);
+    breaks(&life(&[70, 21, 0, 0], 0), Invariant::Liveness);
+    breaks(&life(&[70, 1, 21, 0], 0), Invariant::Liveness);
+    assert_eq!(judge(&life(&[70, 1, 1, 900], 899)), [], "its command takes that long");
+    breaks(&life(&[70, 1, 1, 900], 878), Invariant::Liveness);
+    let mut history = life(&[0, 81, 0, 0], 0);
+    history.calm_since_ms = 0;
+    assert_eq!(judge(&history), [], "nobody knows when faults ceased");
+}
+
+#[test]
+fn who_waits_without_need_is_told() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let done = ended(&there, 0);
+    let wait = |other: &Job, more: Vec<Change>| {
+        let mut changes = vec![job(other)];
+        changes.extend(more);
+        changes.extend([job(&new), job(&there), job(&done)]);
+        let mut seconds = vec![0; changes.len()];
+        let place = changes.len() - 3;
+        (seconds[place], seconds[place + 1]) = (70, 30);
+        let mut history = timed(changes, &seconds);
+        let end_ms = history.until_ms;
+        history.runs.push(run(&assigned(&pending("b"), "e"), 1, Some((end_ms, 0))));
+        history
+    };
+    let beside = assigned(&pending("b"), "e");
+    let of_beside =
+        |record: Job| Job { demand: Demand { cpu_millis: 900, ..record.demand.clone() }, ..record };
+    let (large, holds) = (of_beside(pending("b")), of_beside(running(&beside)));
+    let mut full = wait(&large, vec![job(&of_beside(beside.clone())), job(&holds)]);
+    full.log.truncate(full.log.len() - 2);
+    full.until_ms += 30_000;
+    let is_late =
+        |history: &History| judge(history).iter().any(|found| found.story.contains("there is room for it"));
+    assert!(!is_late(&full), "all room is taken");
+    let mut free = full.clone();
+    let at_ms = free.log.last().expect("it has some").at_ms;
+    free.log.extend(logged(vec![job(&ended(&holds, 0))]).into_iter().map(|entry| Logged {
+        revision: 99,
+        at_ms,
+        ..entry
+    }));
+    assert!(is_late(&free), "its room is free again: {:?}", judge(&free));
+    let drained = Executor { drain: Some(Drain::default()), ..executor("e") };
+    free.log.extend(logged(vec![executor_is(drained)]).into_iter().map(|entry| Logged {
+        revision: 100,
+        at_ms,
+        ..entry
+    }));
+    assert!(!is_late(&free), "nobody takes jobs");
+}
+
+#[test]
+fn limits_and_executors_are_looked_at_by_the_clock() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let limited = |record: &Job| Job { run_timeout_ms: Some(5_000), ..record.clone() };
+    let runs = limited(&running(&there));
+    let late = |record: &Job, seconds| {
+        let mut history =
+            timed(vec![job(&new), job(&there), job(record), job(&ended(record, 0))], &[70, 1, 1, seconds]);
+        let started_ms = history.log[4].at_ms;
+        history.runs = vec![run(&there, started_ms, Some((history.until_ms, 0)))];
+        history
+    };
+    assert_eq!(judge(&late(&runs, 34)), [], "its timeout, the grace and a step");
+    breaks(&late(&runs, 36), Invariant::Liveness);
+    let unwanted = Job { abort_requested: true, ..running(&there) };
+    assert_eq!(judge(&late(&unwanted, 29)), []);
+    breaks(&late(&unwanted, 31), Invariant::Liveness);
+    let lost = Executor { state: ExecutorState::Lost, session: None, ..executor("e") };
+    let mut history = timed(vec![job(&new), job(&there), job(&ended(&there, 0)), executor_is(lost)], &[0; 4]);
+    history.until_ms += 81_000;
+    breaks(&history, Invariant::Liveness);
+    history.until_ms -= 2_000;
+    assert_eq!(judge(&history), [], "it may still come back in time");
+    let mut history = good();
+    (history.calm_since_ms, history.until_ms) = (1_000_000, 2_000_000);
+    history.log.iter_mut().for_each(|logged| logged.at_ms = 1_000_000);
+    (history.submits[0].began_ms, history.submits[0].answered_ms) = (1_070_000, 1_085_000);
+    assert_eq!(judge(&history), []);
+    history.submits[0].answered_ms = 1_095_000;
+    breaks(&history, Invariant::Liveness);
+}
+
+#[test]
+fn a_container_that_is_no_longer_wanted_is_stopped_in_time() {
+    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
+    let back = Job { state: JobState::Pending, on_lost: OnLost::Retry, ..there.clone() };
+    let again = assigned(&back, "e");
+    let records = vec![job(&new), job(&there), job(&back), job(&again), job(&ended(&again, 0))];
+    let mut history = timed(records, &[70, 1, 1, 1, 1]);
+    let given_up_ms = history.log[4].at_ms;
+    history.until_ms = given_up_ms + 100_000;
+    let ends =
+        |after_ms| vec![run(&there, 1, Some((given_up_ms + after_ms, 143))), run(&again, 2, Some((3, 0)))];
+    history.runs = ends(29_000);
+    assert_eq!(judge(&history), []);
+    history.runs = ends(31_000);
+    breaks(&history, Invariant::Liveness);
+}
+
 #[test]
 fn each_job_stands_in_the_set_of_its_record_with_what_it_holds() {
     let id = JobId::trusted("a");
@@ -550,7 +754,9 @@ fn a_job_that_exits_does_so_with_the_code_of_its_command() {
 fn an_executor_is_not_judged_before_its_time() {
     let lost = Executor { state: ExecutorState::Lost, session: None, ..executor("e") };
     let mut history = good();
-    history.log.push(Logged { generation: 1, revision: 7, at_ms: 0, change: executor_is(lost) });
+    history
+        .log
+        .extend(logged(vec![executor_is(lost)]).into_iter().map(|logged| Logged { revision: 7, ..logged }));
     for logged in &mut history.log {
         logged.at_ms = logged.revision * 1_000;
     }

@@ -12,11 +12,12 @@ use super::{Invariant, Logged, View, Violation, life, witnessed};
 pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     authority(view, found);
     for (id, records) in &view.lives {
-        let (runs, excused) = (view.runs_of(id), view.is_excused(id));
+        let runs = view.runs_of(id);
+        let is_lost = |run: &super::Run| view.has_lost_attempt(&run.attempt);
         let Some(newest) = records.last() else { continue };
         let mut violated = |invariant, story: String| found.push(Violation::new(invariant, story).of(id));
         // Where the store has lost an assignment, its number may be given again, to another executor.
-        let place = |run: &&&super::Run| if excused { run.executor.clone() } else { String::new() };
+        let place = |run: &&&super::Run| if is_lost(run) { run.executor.clone() } else { String::new() };
         let starts: BTreeSet<(&AttemptRef, String)> =
             runs.iter().map(|run| (&run.attempt, place(&run))).collect();
         if starts.len() < runs.len() {
@@ -26,20 +27,23 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
             );
         }
         match newest.on_lost {
-            OnLost::Fail if runs.len() > 1 && !excused => {
+            OnLost::Fail if runs.iter().filter(|run| !is_lost(run)).count() > 1 => {
                 violated(Invariant::NoOverlap, format!("job {id} may start once: {}", witnessed(runs)));
             }
-            OnLost::Hold if !excused => {
-                let overlaps =
-                    |pair: &[&super::Run]| pair[0].ended.is_none_or(|(end, _)| end > pair[1].started_ms);
-                if runs.windows(2).any(overlaps) {
+            OnLost::Hold => {
+                let known: Vec<_> = runs.iter().filter(|run| !is_lost(run)).collect();
+                let lasts = |run: &super::Run, until: u64| run.ended.is_none_or(|(end, _)| end > until);
+                let overlaps = |(index, later): (usize, &&&super::Run)| {
+                    known[..index].iter().any(|earlier| lasts(earlier, later.started_ms))
+                };
+                if known.iter().enumerate().any(overlaps) {
                     violated(
                         Invariant::NoOverlap,
                         format!("job {id} ran twice at once: {}", witnessed(runs)),
                     );
                 }
             }
-            OnLost::Fail | OnLost::Hold | OnLost::Retry => {}
+            OnLost::Fail | OnLost::Retry => {}
         }
         let code = match (newest.state, newest.end_reason) {
             (JobState::Succeeded, _) => Some(0),
@@ -55,7 +59,8 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
             |code| runs.iter().any(|run| run.attempt == attempt && run.ended.is_some_and(|(_, c)| c == code));
         // A command that cannot be run is told by the engine; nothing of it ever started. Under a key that
         // the store has lost, another job may have run before.
-        let never_ran = |code: i32| matches!(code, 126 | 127) && (runs.is_empty() || excused);
+        let never_ran =
+            |code: i32| matches!(code, 126 | 127) && (runs.is_empty() || view.has_lost_submit(id));
         if let Some(code) = code.filter(|code| !saw(*code) && !never_ran(*code)) {
             let story =
                 format!("nobody saw job {id} exit with {code}: {}; {}", life(records), witnessed(runs));

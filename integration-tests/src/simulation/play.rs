@@ -46,6 +46,16 @@ pub struct Play<'a, 'b> {
     happened: BTreeMap<&'static str, usize>,
 }
 
+/// What became of a run.
+pub struct Played {
+    /// The kinds of fault that happened, and how often.
+    pub happened: BTreeMap<&'static str, usize>,
+    /// When the last of them was over.
+    pub calm_since: Duration,
+    /// It came to its end by itself.
+    pub is_complete: bool,
+}
+
 /// What is due in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Act {
@@ -71,10 +81,11 @@ impl<'a, 'b> Play<'a, 'b> {
         }
     }
 
-    /// Plays it to its end. Gives the kinds of fault that happened, and whether the run came to its end.
-    pub fn run(mut self) -> (BTreeMap<&'static str, usize>, bool) {
+    /// Plays it to its end.
+    pub fn run(mut self) -> Played {
         let mut due = self.due();
-        let (mut looked, mut calm_since) = (Duration::ZERO, None);
+        let (mut looked, mut over_since) = (Duration::ZERO, None);
+        let mut calm_since = Duration::ZERO;
         self.settle();
         loop {
             let now = self.sim.elapsed();
@@ -83,36 +94,44 @@ impl<'a, 'b> Play<'a, 'b> {
                 self.act(act, number);
             }
             self.look_after_processes();
+            if !due.is_empty() || self.is_broken(now) {
+                calm_since = now;
+            }
             if now - looked >= LOOK_EVERY {
                 looked = now;
                 self.look_at_sets();
-                if calm_since.is_none() && due.is_empty() && self.is_calm(now) {
-                    calm_since = Some(now);
+                if over_since.is_none() && due.is_empty() && self.is_over(now) {
+                    over_since = Some(now);
                     self.world
                         .processes()
                         .into_iter()
                         .for_each(|process| self.world.lives(process).points.disarm());
                 }
-                if calm_since.is_some_and(|since| now - since >= QUIET_FOR) {
+                if over_since.is_some_and(|since| now - since >= QUIET_FOR) {
                     self.seen.set_over();
-                    return (self.happened, true);
+                    return Played { happened: self.happened, calm_since, is_complete: true };
                 }
             }
             if now >= LIMIT {
-                return (self.happened, false);
+                return Played { happened: self.happened, calm_since, is_complete: false };
             }
             self.sim.step().expect("nothing but the cluster may break");
         }
     }
 
-    /// Says whether nothing goes wrong any more, beside what is dead for good, and every job has ended.
-    fn is_calm(&self, now: Duration) -> bool {
-        let are_back = self.down.values().all(|until| *until == Duration::MAX);
-        let in_service = self.plan.rounds.iter().all(|round| round.begins + round.lasts <= now);
+    /// Says whether something is wrong now, beside what is dead for good.
+    fn is_broken(&self, now: Duration) -> bool {
+        let is_away = self.down.values().any(|until| *until != Duration::MAX);
+        let is_drained = self.plan.rounds.iter().any(|round| round.begins + round.lasts > now);
+        let mut processes = self.world.processes().into_iter();
+        is_away || is_drained || processes.any(|process| self.world.lives(process).points.is_pausing())
+    }
+
+    /// Says whether nothing goes wrong any more, and every job has ended.
+    fn is_over(&self, now: Duration) -> bool {
         let record = self.seen.record();
         let mut jobs = self.plan.jobs.iter();
-        are_back
-            && in_service
+        !self.is_broken(now)
             && jobs.all(|wish| record.is_acknowledged(wish.number))
             && record.have_all_ended()
     }

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use super::clients::{Simulated, WATCHES, use_cluster};
 use super::plan::{Part, Plan};
-use super::play::{LATENCY, Play};
+use super::play::{LATENCY, Play, Played};
 use super::world::{EPOCH_MS, World, at_ms, now_ms};
 use super::{Report, panics};
 use crate::clients::Caller;
-use crate::history::History;
+use berth_store::model::Tapped;
+use berth_store::{Call, Change, Mutation};
+
+use crate::history::{By, History};
 use crate::seen::Seen;
 
 /// No executor is judged lost sooner after its registration: schedulers are started with their defaults.
@@ -36,12 +39,15 @@ pub fn play(plan: &Plan) -> Report {
     let seen = Seen::default();
     let world = World::new(&mut sim, plan);
     let tapped = seen.clone();
-    world.store.set_tap(move |generation, entries| tapped.record().note(generation, now_ms(), entries));
+    world.store.set_tap(move |Tapped { generation, call, entries }| {
+        let by = |change: &Change| call.map(|call| whose(call, change));
+        tapped.record().note(generation, now_ms(), entries, by);
+    });
     seen.record().watches.resize_with(WATCHES, Vec::new);
     let ways = Arc::new(Simulated { schedulers: plan.schedulers });
     let caller = Caller { ways, seen: seen.clone(), turn: Arc::default() };
     sim.client("clients", use_cluster(caller, plan.clone()));
-    let (faults, is_complete) = Play::new(&mut sim, plan, &world, &seen).run();
+    let Played { happened: faults, calm_since, is_complete } = Play::new(&mut sim, plan, &world, &seen).run();
     let end_ms = at_ms(sim.elapsed());
     let mut record = seen.record();
     let unanswered = plan.jobs.iter().filter(|wish| !record.is_acknowledged(wish.number));
@@ -59,6 +65,8 @@ pub fn play(plan: &Plan) -> Report {
         lost_after_ms: at_ms(LOST_AFTER - plan.tick) - EPOCH_MS,
         unanswered,
         is_quiet: true,
+        calm_since_ms: at_ms(calm_since),
+        until_ms: end_ms,
     };
     let store_skew_ms = world.store_skew_ms.load(Ordering::SeqCst);
     Report {
@@ -70,6 +78,18 @@ pub fn play(plan: &Plan) -> Report {
         took: sim.elapsed(),
         store_skew_ms,
     }
+}
+
+/// By whose word a commit made a change.
+fn whose(call: &Call, change: &Change) -> By {
+    let told = call.mutations.iter().find_map(|mutation| match (mutation, change) {
+        (Mutation::Update { job, session, attempt }, Change::Job(changed)) if job.id == changed.id => {
+            Some((session.as_ref().map(|(_, session)| session.clone()), *attempt))
+        }
+        _ => None,
+    });
+    let (session, attempt) = told.unwrap_or_default();
+    By { epoch: call.leader.as_ref().map(|guard| guard.epoch), session, attempt }
 }
 
 /// Tasks are numbered throughout a process, and a process of the simulation that crashes drops its tasks in

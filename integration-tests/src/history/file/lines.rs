@@ -14,6 +14,10 @@ pub(super) enum Line {
         lost_after_ms: u64,
         #[serde(default)]
         is_quiet: bool,
+        #[serde(default)]
+        calm_since_ms: u64,
+        #[serde(default)]
+        until_ms: u64,
     },
     /// A submit, with the job where it was acknowledged.
     Submit {
@@ -21,6 +25,12 @@ pub(super) enum Line {
         spec: String,
         #[serde(default)]
         job: Option<String>,
+        #[serde(default)]
+        refused: bool,
+        #[serde(default)]
+        began_ms: u64,
+        #[serde(default)]
+        answered_ms: u64,
         #[serde(default)]
         end: Option<String>,
         #[serde(default)]
@@ -79,7 +89,7 @@ pub(super) enum Line {
     Unanswered { call: String },
 }
 
-/// A change of the store: exactly one of its last four.
+/// A change of the store: exactly one of job, deleted, executor and leader.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ChangeLine {
@@ -98,10 +108,30 @@ pub(super) struct ChangeLine {
     pub executor: Option<ExecutorLine>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<LeaderLine>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<ByLine>,
+}
+
+/// Whose word made a change: a leader's, a report's, or that of neither.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ByLine {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    #[serde(default)]
+    pub attempt_epoch: u64,
 }
 
 fn first() -> u64 {
     1
+}
+
+fn middle() -> u8 {
+    50
 }
 
 /// A job's record, as far as promises are about it.
@@ -127,7 +157,15 @@ pub(super) struct JobLine {
     #[serde(default)]
     pub constraints: Vec<String>,
     #[serde(default)]
+    pub gpu_count: u32,
+    #[serde(default = "middle")]
+    pub priority: u8,
+    #[serde(default)]
     pub queue_timeout_ms: Option<u64>,
+    #[serde(default)]
+    pub requeue_timeout_ms: Option<u64>,
+    #[serde(default)]
+    pub run_timeout_ms: Option<u64>,
     #[serde(default)]
     pub create_time_ms: u64,
     #[serde(default)]
@@ -146,6 +184,8 @@ pub(super) struct JobLine {
     pub stop_unconfirmed: bool,
     #[serde(default)]
     pub abort_requested: bool,
+    #[serde(default)]
+    pub requeue_requested: bool,
 }
 
 /// An executor's record, as far as promises are about it.

@@ -15,7 +15,7 @@ use berth_store::{Change, Scope};
 use super::FileError;
 use super::lines::{ChangeLine, ExecutorLine, JobLine, Line, ReservedLine};
 use super::write::{on_lost_name, reason_name};
-use crate::history::{Abort, History, Logged, Run, Sets, Submit, Told};
+use crate::history::{Abort, Answer, By, History, Logged, Run, Sets, Submit, Told};
 
 const REASONS: [EndReason; 10] = [
     EndReason::ExitCode,
@@ -50,12 +50,19 @@ pub fn read(from: impl BufRead) -> Result<History, FileError> {
 
 fn take(history: &mut History, line: Line) -> Result<(), String> {
     match line {
-        Line::Settings { lost_after_ms, is_quiet } => {
+        Line::Settings { lost_after_ms, is_quiet, calm_since_ms, until_ms } => {
             (history.lost_after_ms, history.is_quiet) = (lost_after_ms, is_quiet);
+            (history.calm_since_ms, history.until_ms) = (calm_since_ms, until_ms);
         }
-        Line::Submit { key, spec, job, end, exit_code: code } => {
+        Line::Submit { key, spec, job, refused, began_ms, answered_ms, end, exit_code: code } => {
             let end = end.as_deref().map(state).transpose()?;
-            history.submits.push(Submit { key, spec, job, end, code });
+            let answer = match (job, refused) {
+                (Some(id), false) => Answer::Job(id),
+                (None, true) => Answer::Refused,
+                (None, false) => Answer::Unknown,
+                (Some(_), true) => return Err("a submit with a job was not refused".to_owned()),
+            };
+            history.submits.push(Submit { key, spec, answer, began_ms, answered_ms, end, code });
         }
         Line::Abort { job, state: answered, at_ms } => {
             let state = answered.as_deref().map(state).transpose()?;
@@ -121,7 +128,12 @@ fn held(line: ReservedLine) -> Reserved {
 }
 
 fn change(line: ChangeLine) -> Result<Logged, String> {
-    let ChangeLine { generation, revision, at_ms, lost: _, job, deleted, executor, leader } = line;
+    let ChangeLine { generation, revision, at_ms, lost: _, job, deleted, executor, leader, by } = line;
+    let by = by.map(|line| By {
+        epoch: line.epoch,
+        session: line.session.map(SessionId::trusted),
+        attempt: line.attempt.map(|number| (number, line.attempt_epoch)),
+    });
     let change = match (job, deleted, executor, leader) {
         (Some(line), None, None, None) => Change::Job(Arc::new(job_of(line, revision)?)),
         (None, Some(id), None, None) => Change::JobDeleted(JobId::trusted(id)),
@@ -131,7 +143,7 @@ fn change(line: ChangeLine) -> Result<Logged, String> {
         }
         _ => return Err("a change has one of job, deleted, executor and leader".to_owned()),
     };
-    Ok(Logged { generation, revision, at_ms, change })
+    Ok(Logged { generation, revision, at_ms, change, by })
 }
 
 fn job_of(line: JobLine, revision: u64) -> Result<Job, String> {
@@ -150,6 +162,7 @@ fn job_of(line: JobLine, revision: u64) -> Result<Job, String> {
     let demand = Demand {
         cpu_millis: line.cpu_millis,
         memory_bytes: line.memory_bytes,
+        gpu_count: line.gpu_count,
         constraints: line.constraints.iter().map(constraint).collect::<Result<_, _>>()?,
         ..Demand::default()
     };
@@ -159,8 +172,13 @@ fn job_of(line: JobLine, revision: u64) -> Result<Job, String> {
         env: BTreeMap::new(),
         working_dir: String::new(),
         demand,
-        priority: 50,
-        clocks: Clocks { queue_timeout_ms: line.queue_timeout_ms, ..Clocks::default() },
+        priority: line.priority,
+        clocks: Clocks {
+            queue_timeout_ms: line.queue_timeout_ms,
+            requeue_timeout_ms: line.requeue_timeout_ms,
+            run_timeout_ms: line.run_timeout_ms,
+            ..Clocks::default()
+        },
         max_retries: 0,
         labels: BTreeMap::new(),
         on_lost,
@@ -183,6 +201,7 @@ fn job_of(line: JobLine, revision: u64) -> Result<Job, String> {
         infrastructure_retries: line.infrastructure_retries,
         stop_unconfirmed: line.stop_unconfirmed,
         abort_requested: line.abort_requested,
+        requeue_requested: line.requeue_requested,
         revision,
         ..Job::new(JobId::trusted(line.id), String::new(), &spec, line.create_time_ms)
     })

@@ -11,8 +11,8 @@ use berth_domain::spec::OnLost;
 use berth_store::{Change, Scope};
 
 use super::FileError;
-use super::lines::{ChangeLine, ExecutorLine, JobLine, LeaderLine, Line, ReservedLine};
-use crate::history::{History, Logged, Run, Sets, Told};
+use super::lines::{ByLine, ChangeLine, ExecutorLine, JobLine, LeaderLine, Line, ReservedLine};
+use crate::history::{Answer, By, History, Logged, Run, Sets, Submit, Told};
 
 /// Writes a history, one line after the other.
 ///
@@ -23,10 +23,14 @@ pub fn write(history: &History, to: &mut impl Write) -> Result<(), FileError> {
         serde_json::to_writer(&mut *to, &line).map_err(std::io::Error::from)?;
         Ok(to.write_all(b"\n")?)
     };
-    put(Line::Settings { lost_after_ms: history.lost_after_ms, is_quiet: history.is_quiet })?;
+    put(Line::Settings {
+        lost_after_ms: history.lost_after_ms,
+        is_quiet: history.is_quiet,
+        calm_since_ms: history.calm_since_ms,
+        until_ms: history.until_ms,
+    })?;
     for submit in &history.submits {
-        let (key, spec, job) = (submit.key.clone(), submit.spec.clone(), submit.job.clone());
-        put(Line::Submit { key, spec, job, end: submit.end.map(name), exit_code: submit.code })?;
+        put(submitted(submit))?;
     }
     for abort in &history.aborts {
         put(Line::Abort { job: abort.job.clone(), state: abort.state.map(name), at_ms: abort.at_ms })?;
@@ -68,6 +72,28 @@ pub(super) fn on_lost_name(on_lost: OnLost) -> &'static str {
     }
 }
 
+fn submitted(submit: &Submit) -> Line {
+    Line::Submit {
+        key: submit.key.clone(),
+        spec: submit.spec.clone(),
+        job: submit.job().map(str::to_owned),
+        refused: submit.answer == Answer::Refused,
+        began_ms: submit.began_ms,
+        answered_ms: submit.answered_ms,
+        end: submit.end.map(name),
+        exit_code: submit.code,
+    }
+}
+
+fn by(by: &By) -> ByLine {
+    ByLine {
+        epoch: by.epoch,
+        session: by.session.as_ref().map(ToString::to_string),
+        attempt: by.attempt.map(|(number, _)| number),
+        attempt_epoch: by.attempt.map(|(_, epoch)| epoch).unwrap_or_default(),
+    }
+}
+
 fn change(logged: &Logged, lost: bool) -> ChangeLine {
     let mut line = ChangeLine {
         generation: logged.generation,
@@ -78,6 +104,7 @@ fn change(logged: &Logged, lost: bool) -> ChangeLine {
         deleted: None,
         executor: None,
         leader: None,
+        by: logged.by.as_ref().map(by),
     };
     match &logged.change {
         Change::Job(record) => line.job = Some(job(record)),
@@ -102,7 +129,11 @@ fn job(job: &Job) -> JobLine {
         cpu_millis: job.demand.cpu_millis,
         memory_bytes: job.demand.memory_bytes,
         constraints: job.demand.constraints.iter().map(ToString::to_string).collect(),
+        gpu_count: job.demand.gpu_count,
+        priority: job.priority,
         queue_timeout_ms: job.queue_timeout_ms,
+        requeue_timeout_ms: job.requeue_timeout_ms,
+        run_timeout_ms: job.run_timeout_ms,
         create_time_ms: job.create_time_ms,
         due_time_ms: job.due_time_ms,
         end_time_ms: job.end_time_ms,
@@ -112,6 +143,7 @@ fn job(job: &Job) -> JobLine {
         infrastructure_retries: job.infrastructure_retries,
         stop_unconfirmed: job.stop_unconfirmed,
         abort_requested: job.abort_requested,
+        requeue_requested: job.requeue_requested,
     }
 }
 

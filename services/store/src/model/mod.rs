@@ -8,4 +8,4 @@ mod store;
 mod tables;
 
 pub use faults::Faults;
-pub use store::{ModelClock, ModelStore, Snapshot};
+pub use store::{ModelClock, ModelStore, Snapshot, Tapped};

@@ -27,8 +27,19 @@ use crate::{
 /// Time between two looks whether a stall is over.
 const STALL_LOOK: Duration = Duration::from_millis(20);
 
-/// Is told every change at the moment it is made: the generation, and the changes with their revisions.
-type Tap = Box<dyn Fn(u64, Vec<(u64, Change)>) + Send + Sync>;
+/// What was changed at one moment.
+#[derive(Debug)]
+pub struct Tapped<'a> {
+    /// The store's generation.
+    pub generation: u64,
+    /// The commit that made the changes; `None` where none did.
+    pub call: Option<&'a Call>,
+    /// The changes, with their revisions.
+    pub entries: Vec<(u64, Change)>,
+}
+
+/// Is told every change at the moment it is made.
+type Tap = Box<dyn Fn(Tapped<'_>) + Send + Sync>;
 
 /// Tells the store's time in milliseconds since the Unix epoch.
 pub type ModelClock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -93,13 +104,13 @@ impl fmt::Debug for Snapshot {
 
 impl Shared {
     /// Tells the tap what follows a position.
-    fn tell(&self, state: &State, before: Position) {
+    fn tell(&self, state: &State, before: Position, call: Option<&Call>) {
         let head = state.position();
         let before = Position { generation: head.generation, ..before };
         if let (Some(tap), Changes::Entries { entries, .. }) =
             (self.tap.lock().unwrap_or_else(PoisonError::into_inner).as_ref(), state.log.after(before, head))
         {
-            tap(head.generation, entries);
+            tap(Tapped { generation: head.generation, call, entries });
         }
     }
 }
@@ -151,7 +162,7 @@ impl ModelStore {
 
     /// Has every change told at the moment it is made, by whatever handle: no reader of the log sees what
     /// is lost before it is read.
-    pub fn set_tap(&self, tap: impl Fn(u64, Vec<(u64, Change)>) + Send + Sync + 'static) {
+    pub fn set_tap(&self, tap: impl Fn(Tapped<'_>) + Send + Sync + 'static) {
         *self.shared.tap.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tap));
     }
 
@@ -212,12 +223,21 @@ impl ModelStore {
 
     /// Like `run`, and wakes those who wait for changes.
     async fn write<T>(&self, act: impl FnOnce(&mut State, u64) -> T) -> Result<T, StoreError> {
+        self.write_for(None, act).await
+    }
+
+    /// Like `write`, for a commit.
+    async fn write_for<T>(
+        &self,
+        call: Option<&Call>,
+        act: impl FnOnce(&mut State, u64) -> T,
+    ) -> Result<T, StoreError> {
         let shared = Arc::clone(&self.shared);
         self.run(move |state, now_ms| {
             let before = state.position();
             let result = act(state, now_ms);
             if state.position() != before {
-                shared.tell(state, before);
+                shared.tell(state, before, call);
                 shared.changed.notify_waiters();
             }
             result
@@ -246,9 +266,9 @@ impl Store for ModelStore {
         let fate = self.fault_state().fate();
         let unknown = || StoreError::Unknown { reason: "the model is told to lose this commit".to_owned() };
         match fate {
-            Fate::Normal => self.write(|state, now_ms| state.commit(&call, now_ms)).await?,
+            Fate::Normal => self.write_for(Some(&call), |state, now_ms| state.commit(&call, now_ms)).await?,
             Fate::ReplyLost => {
-                let _ = self.write(|state, now_ms| state.commit(&call, now_ms)).await?;
+                let _ = self.write_for(Some(&call), |state, now_ms| state.commit(&call, now_ms)).await?;
                 Err(unknown())
             }
             Fate::RequestLost => {
