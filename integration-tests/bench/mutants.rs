@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use berth_integration_tests::mutants::{MUTANTS, VARIABLE, copy_plain, plant};
+use berth_integration_tests::mutants::{MUTANTS, SCRIPT_MUTANTS, VARIABLE, copy_plain, plant};
 use berth_integration_tests::tools::{PROGRAM, from_caller, root};
 use serde_json::{Value, json};
 
@@ -101,8 +101,13 @@ fn wanted(mut arguments: impl Iterator<Item = String>) -> Option<Wanted> {
 
 /// Reads names of bugs; `None` where one is not known.
 fn names(text: &str) -> Option<Vec<String>> {
-    let is_known = |name: &str| MUTANTS.iter().any(|mutant| mutant.name == name);
+    let is_known = |name: &str| MUTANTS.iter().chain(SCRIPT_MUTANTS).any(|mutant| mutant.name == name);
     text.split(',').map(|name| is_known(name).then(|| name.to_owned())).collect()
+}
+
+/// Says whether a seed passes without any bug: then it was the bug that was caught.
+fn passes(program: &Path, seed: u64) -> Result<bool, String> {
+    Ok(play(program, None, (seed, seed))?["ok"] == true)
 }
 
 /// The bugs of the list: one program has all of them, and one is switched on at a time.
@@ -110,7 +115,7 @@ fn planted(work: &Path, wanted: &Wanted) -> Result<Vec<Outcome>, String> {
     let tree = work.join("planted");
     plant(root(), &tree)?;
     let program = built(&tree, work, &SIMULATION)?;
-    let clean = play(&program, None, CLEAN_SEEDS)?;
+    let clean = play(&program, None, (0, CLEAN_SEEDS - 1))?;
     if clean["ok"] != true {
         return Err(format!("without any bug the simulation fails: {}", clean["violations"][0]));
     }
@@ -118,7 +123,8 @@ fn planted(work: &Path, wanted: &Wanted) -> Result<Vec<Outcome>, String> {
     let is_wanted = |name: &str| wanted.only.as_ref().is_none_or(|only| only.iter().any(|one| one == name));
     let chosen = MUTANTS.iter().filter(|mutant| is_wanted(mutant.name));
     let outcomes = chosen.map(|mutant| {
-        let outcome = judged(mutant.name, play(&program, Some(mutant.name), wanted.seeds));
+        let played = play(&program, Some(mutant.name), (0, wanted.seeds - 1));
+        let outcome = judged(mutant.name, played, |seed| passes(&program, seed));
         tell(&outcome, mutant.about);
         outcome
     });
@@ -133,14 +139,15 @@ fn patched(work: &Path, folder: &Path, wanted: &Wanted) -> Result<Vec<Outcome>, 
     patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
     patches.sort();
     let tree = work.join("patched");
+    let clean = built(root(), work, &SIMULATION)?;
     let mut outcomes = Vec::new();
     for patch in patches {
         let name = patch.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         copy_plain(root(), &tree).map_err(|error| error.to_string())?;
         let played = apply(&tree, &patch)
             .and_then(|()| built(&tree, work, &SIMULATION))
-            .and_then(|program| play(&program, None, wanted.seeds));
-        let outcome = judged(&name, played);
+            .and_then(|program| play(&program, None, (0, wanted.seeds - 1)));
+        let outcome = judged(&name, played, |seed| passes(&clean, seed));
         tell(&outcome, &patch.display().to_string());
         outcomes.push(outcome);
     }
@@ -169,7 +176,8 @@ fn under_chaos(work: &Path, wanted: &Wanted, minutes: u64) -> Result<Vec<Outcome
     plant(root(), &tree)?;
     let program = built(&tree, work, &BERTH)?;
     let harness = built(root(), work, &CHAOS)?;
-    let by_default: Vec<String> = BY_CHAOS.iter().map(|name| (*name).to_owned()).collect();
+    let of_scripts = SCRIPT_MUTANTS.iter().map(|mutant| mutant.name);
+    let by_default: Vec<String> = BY_CHAOS.into_iter().chain(of_scripts).map(str::to_owned).collect();
     let names = wanted.only.as_ref().unwrap_or(&by_default);
     let outcomes = names.iter().map(|name| {
         let outcome = broken(name, &harness, &program, minutes);
@@ -220,9 +228,9 @@ fn built(tree: &Path, work: &Path, what: &Built) -> Result<PathBuf, String> {
 }
 
 /// Plays seeds until one fails; gives the closing line.
-fn play(program: &Path, mutant: Option<&str>, seeds: u64) -> Result<Value, String> {
+fn play(program: &Path, mutant: Option<&str>, (first, last): (u64, u64)) -> Result<Value, String> {
     let mut command = Command::new(program);
-    command.args(["--first", "--seeds", &format!("0-{}", seeds - 1)]);
+    command.args(["--first", "--seeds", &format!("{first}-{last}")]);
     command.env_remove(VARIABLE).envs(mutant.map(|name| (VARIABLE, name)));
     let mut child =
         command.stderr(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
@@ -247,14 +255,24 @@ fn play(program: &Path, mutant: Option<&str>, seeds: u64) -> Result<Value, Strin
     serde_json::from_str(last).map_err(|_| format!("the simulation itself broke: {status}"))
 }
 
-fn judged(name: &str, played: Result<Value, String>) -> Outcome {
+fn judged(
+    name: &str,
+    played: Result<Value, String>,
+    passes_without: impl Fn(u64) -> Result<bool, String>,
+) -> Outcome {
     let (caught, why) = match played {
         Err(why) => (None, why),
         Ok(line) if line["ok"] == true => (None, format!("{} seeds passed", line["seeds"])),
         Ok(line) => {
             let story = line["violations"][0]["story"].as_str().unwrap_or_default();
             let seeds = line["seeds"].as_u64().unwrap_or_default();
-            (Some((story.split(':').next().unwrap_or_default().to_owned(), seeds)), story.to_owned())
+            match line["failingSeeds"][0].as_u64().map(passes_without) {
+                Some(Ok(true)) => {
+                    (Some((story.split(':').next().unwrap_or_default().to_owned(), seeds)), story.to_owned())
+                }
+                Some(Err(why)) => (None, why),
+                Some(Ok(false)) | None => (None, format!("the seed fails without it, too: {story}")),
+            }
         }
     };
     // A panic is no word of the checker.

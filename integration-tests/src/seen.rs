@@ -116,6 +116,7 @@ impl Record {
         let (kept, lost) = std::mem::take(&mut self.log).into_iter().partition(|l| l.revision <= revision);
         self.log = kept;
         self.tail.extend::<Vec<Logged>>(lost);
+        self.sets.retain(|sets| sets.revision <= revision);
         self.read_states();
     }
 

@@ -11,6 +11,7 @@
 mod crowd;
 mod faults;
 mod hosts;
+mod neighbours;
 mod plan;
 mod reader;
 mod report;
@@ -31,6 +32,7 @@ use berth_integration_tests::seen::Seen;
 
 use crate::crowd::{Crowd, Network};
 use crate::faults::{Begun, Ground};
+use crate::neighbours::Neighbours;
 use crate::plan::{Fault, Kind, Plan, Shape};
 use crate::reader::Reader;
 use crate::report::Outcome;
@@ -101,6 +103,7 @@ fn play(wanted: Wanted) -> Outcome {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let seen = Seen::default();
     let reader = Reader::begin(&stage.cluster, &stage.redis, &seen, runtime.handle());
+    let neighbours = Neighbours::settle(&stage.cluster);
     let main = Mutex::new(Witness::begin(&stage.cluster, None));
     let other =
         stage.engine.as_ref().map(|engine| Mutex::new(Witness::begin(&stage.cluster, Some(engine.host()))));
@@ -141,6 +144,7 @@ fn play(wanted: Wanted) -> Outcome {
     outcome.ordered = crowd.ordered();
     runtime.block_on(crowd.end());
     outcome.history = gather(&seen, &mut outcome, main, other);
+    outcome.history.neighbours = neighbours.account(now_ms());
     outcome
 }
 
@@ -246,7 +250,7 @@ fn gather(
         log: std::mem::take(&mut record.log),
         tail: std::mem::take(&mut record.tail),
         runs,
-        sets: Vec::new(),
+        sets: std::mem::take(&mut record.sets),
         watches: std::mem::take(&mut record.watches),
         neighbours: Vec::new(),
         lost_after_ms: u64::try_from(LOST_AFTER.as_millis()).expect("it is short"),

@@ -1,19 +1,25 @@
 //! Reads the store's log as it grows, from one life of the store to the next.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use berth_integration_tests::history::Sets;
 use berth_integration_tests::redis::Redis;
 use berth_integration_tests::seen::Seen;
 use berth_integration_tests::wait::until;
 use berth_store::redis::{RedisConfig, RedisStore};
-use berth_store::{Change, Position};
+use berth_store::{Change, Position, Scope, Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 /// The pause where there was nothing new.
 const PAUSE: Duration = Duration::from_millis(40);
+/// How often the store's sets are looked at, at the most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So many jobs are asked for at once.
+const PAGE: usize = 500;
 
 struct Cursor {
     store: RedisStore,
@@ -84,6 +90,7 @@ fn revision(cluster: &str, redis: &Redis) -> u64 {
 }
 
 async fn follow(cursor: Arc<Mutex<Cursor>>, seen: Seen) {
+    let mut looked = Instant::now();
     loop {
         let mut held = cursor.lock().await;
         // A store that is away for a while is asked again.
@@ -93,11 +100,41 @@ async fn follow(cursor: Arc<Mutex<Cursor>>, seen: Seen) {
         }
         let is_idle = entries.is_empty();
         note(&seen, entries);
+        if is_idle && looked.elapsed() >= LOOK_EVERY {
+            looked = Instant::now();
+            if let Ok(Some(sets)) = sets(&held).await {
+                seen.record().sets.push(sets);
+            }
+        }
         drop(held);
         if is_idle {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// What the store keeps beside its records; `None` where it changed meanwhile.
+async fn sets(cursor: &Cursor) -> Result<Option<Sets>, StoreError> {
+    let Cursor { store, at } = cursor;
+    let executors = store.executors().await?;
+    let mut scopes = vec![Scope::Pending, Scope::Delayed, Scope::Finished];
+    scopes.extend(executors.iter().map(|executor| Scope::Assigned(executor.id.clone())));
+    let mut sets = Vec::new();
+    for scope in scopes {
+        let (mut ids, mut next) = (BTreeSet::new(), None);
+        loop {
+            let page = store.page(&scope, next.as_ref(), PAGE).await?;
+            ids.extend(page.jobs.into_iter().map(|job| job.id));
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        sets.push((scope, ids));
+    }
+    let reserved = executors.into_iter().map(|executor| (executor.id, executor.reserved)).collect();
+    let is_same = store.head().await? == *at;
+    Ok(is_same.then_some(Sets { revision: at.revision, sets, reserved }))
 }
 
 fn note(seen: &Seen, entries: Vec<(Position, Change)>) {

@@ -20,6 +20,10 @@ use crate::{Faults, Wanted};
 const VERDICTS: usize = 3;
 /// So many of a hundred jobs succeed, or there was too little to go wrong.
 const SUCCEED_PCT: usize = 90;
+/// So many of a hundred successes took their time.
+const LONG_PCT: usize = 30;
+/// Their time.
+const LONG_MS: u64 = 10_000;
 /// Of so many of a hundred successes no container's own word may be missing.
 const SILENT_PCT: usize = 2;
 
@@ -96,6 +100,15 @@ impl Outcome {
         }
         if succeeded * 100 < jobs * SUCCEED_PCT {
             why.push(format!("{succeeded} of {jobs} jobs succeeded, fewer than {SUCCEED_PCT} in a hundred"));
+        }
+        let long = self.history.runs.iter().filter(|run| {
+            run.ended.is_some_and(|(end_ms, code)| code == 0 && end_ms >= run.started_ms + LONG_MS)
+        });
+        let long = long.count();
+        if long * 100 < succeeded * LONG_PCT {
+            why.push(format!(
+                "{long} of {succeeded} successes took 10 s, fewer than {LONG_PCT} in a hundred"
+            ));
         }
         if self.silent * 100 > succeeded * SILENT_PCT {
             why.push(format!("{} containers that succeeded could not be asked", self.silent));

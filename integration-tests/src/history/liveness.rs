@@ -1,13 +1,13 @@
 //! Whether everything moves on once faults have ceased: not only in the end, but each step in its time.
 //!
 //! A minute after the last fault, executors are back, and whoever leads has heard of them. From then on nothing stays
-//! as it is for longer than it must by itself: a job's command runs, a backoff, a queue or run timeout and the grace
+//! as it is for longer than it must by itself: a job's command runs, a backoff, an announced restart, a queue or run timeout and the grace
 //! of a stop last as long as they last, and a job waits while there is no room for it.
 
 use std::collections::BTreeMap;
 
 use berth_domain::backoff::INFRASTRUCTURE;
-use berth_domain::executor::{Executor, ExecutorState};
+use berth_domain::executor::{Executor, ExecutorState, RESTART_LEASE_MS};
 use berth_domain::ids::AttemptRef;
 use berth_domain::job::{Job, JobState};
 use berth_store::Change;
@@ -77,6 +77,8 @@ struct Walk<'a, 'b> {
     calm_ms: u64,
     now_ms: u64,
     executors: BTreeMap<&'a str, (&'a Executor, u64)>,
+    /// Until when executors that announced a restart are waited for, or were.
+    awaited_ms: BTreeMap<&'a str, u64>,
     jobs: BTreeMap<&'a str, Place<'a>>,
     /// When attempts ceased to be current.
     over_ms: BTreeMap<AttemptRef, u64>,
@@ -89,6 +91,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             calm_ms,
             now_ms: 0,
             executors: BTreeMap::new(),
+            awaited_ms: BTreeMap::new(),
             jobs: BTreeMap::new(),
             over_ms: BTreeMap::new(),
         }
@@ -134,6 +137,11 @@ impl<'a, 'b> Walk<'a, 'b> {
                     self.come_back(before, since_ms, found);
                 }
                 let since_ms = before.filter(|_| is_same).map_or(at_ms, |(_, since_ms)| since_ms);
+                let was_restarting = before.is_some_and(|(before, _)| before.restarting);
+                if executor.restarting != was_restarting {
+                    let lease_ms = if executor.restarting { RESTART_LEASE_MS } else { 0 };
+                    self.awaited_ms.insert(id, at_ms + lease_ms);
+                }
                 self.executors.insert(id, (executor, since_ms));
             }
             Change::Leader { .. } => return,
@@ -173,7 +181,9 @@ impl<'a, 'b> Walk<'a, 'b> {
         if let Some(attempt) = job.current_attempt() {
             self.over_ms.insert(attempt, self.now_ms);
         }
-        let due = self.due(job, since_ms);
+        let awaited_ms = job.executor.as_ref().and_then(|id| self.awaited_ms.get(id.as_str()));
+        let awaited_ms = awaited_ms.map_or(0, |ms| ms + STEP_MS);
+        let due = self.due(job, since_ms).map(|(due_ms, why)| (due_ms.max(awaited_ms), why));
         if let Some((due_ms, why)) = due.filter(|(due_ms, _)| self.now_ms > *due_ms) {
             let story = format!(
                 "job {} was {} from {since_ms} until {}, and should have gone on by {due_ms}: {why}; {}",
@@ -223,7 +233,8 @@ impl<'a, 'b> Walk<'a, 'b> {
     }
 
     fn come_back(&self, executor: &Executor, since_ms: u64, found: &mut Vec<Violation>) {
-        let due_ms = since_ms.max(self.calm_ms) + STEP_MS;
+        let awaited_ms = self.awaited_ms.get(executor.id.as_str()).copied().unwrap_or_default();
+        let due_ms = since_ms.max(self.calm_ms).max(awaited_ms) + STEP_MS;
         if is_away(executor) && self.now_ms > due_ms {
             let story = format!("{} was away from {since_ms} until {}", executor.id, self.now_ms);
             found.push(Violation::new(Invariant::Liveness, story));

@@ -7,12 +7,14 @@ const APPLY: &str = "services/store/src/rules/apply.rs";
 const HEAD: &str = "services/store/src/rules/head.rs";
 const TIME: &str = "services/store/src/rules/time.rs";
 const MODEL: &str = "services/store/src/model/state.rs";
+const SCRIPTS: &str = "services/store/src/redis/scripts.rs";
 const LIFECYCLE: &str = "services/domain/src/lifecycle.rs";
 const RECONCILE: &str = "services/domain/src/reconcile.rs";
 const ROUND: &str = "services/domain/src/placement/round.rs";
 const BOARD: &str = "services/domain/src/placement/board.rs";
 const AMOUNTS: &str = "services/domain/src/placement/amounts.rs";
 const DECIDE: &str = "services/scheduler/src/leader/decide.rs";
+const LEAD: &str = "services/scheduler/src/leader/lead.rs";
 const LIVENESS: &str = "services/scheduler/src/leader/liveness.rs";
 const IMAGE: &str = "services/scheduler/src/image.rs";
 const FEED: &str = "services/scheduler/src/feed.rs";
@@ -404,6 +406,11 @@ pub const MUTANTS: &[Mutant] = &[
         edits: &[edit(ENDING, "!facts.same_boot", "false")],
     },
     Mutant {
+        name: "engine-crash-believed",
+        about: "the exit code of a container that went down with its engine counts",
+        edits: &[edit(ENDING, "!facts.witnessed && !oom && ENGINE_CODES.contains(&code)", "false")],
+    },
+    Mutant {
         name: "unrunnable-succeeds",
         about: "a command that cannot be run is told as success",
         edits: &[edit(
@@ -448,6 +455,78 @@ pub const MUTANTS: &[Mutant] = &[
             CHOICE,
             "run_timeout_ms: spec.and_then(|spec| spec.clocks.run_timeout_ms),",
             "run_timeout_ms: spec.and_then(|spec| spec.clocks.run_timeout_ms).filter(|_| !MUTANT),",
+        )],
+    },
+    // --- those that only the time or the word of a change shows ---
+    Mutant {
+        name: "held-back-for-minutes",
+        about: "a job that is put back waits for minutes longer than its backoff",
+        edits: &[edit(
+            LIFECYCLE,
+            "now_ms.saturating_add(backoff.wait_ms(retry, jitter))",
+            "now_ms.saturating_add(240_000 + backoff.wait_ms(retry, jitter))",
+        )],
+    },
+    Mutant {
+        name: "leader-without-fence",
+        about: "what a leader commits does not name its epoch",
+        edits: &[edit(
+            LEAD,
+            "leader: Some(term.guard.clone()),",
+            "leader: Some(term.guard.clone()).filter(|_| !MUTANT),",
+        )],
+    },
+    Mutant {
+        name: "report-without-session",
+        about: "what an executor reports is stored in whatever session",
+        edits: &[edit(
+            REPORTS,
+            "session: Some((executor.clone(), session.clone())),",
+            "session: Some((executor.clone(), session.clone())).filter(|_| !MUTANT),",
+        )],
+    },
+];
+
+/// How the scripts of commits are read; what it becomes has the same text once, so that the next bug finds it, too.
+const COMMIT_SCRIPT: &str = "let commit = include_str!(\"lua/commit.lua\");";
+/// The same of the script of the lock.
+const LOCK_SCRIPT: &str = "lock: writes(include_str!(\"lua/lock.lua\")),";
+
+/// Bugs of the scripts that run in Redis, which the simulation has no Redis for: real processes show them.
+pub const SCRIPT_MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "script-leaves-index",
+        about: "a job stays in the set that it was in",
+        edits: &[edit(
+            SCRIPTS,
+            COMMIT_SCRIPT,
+            "let commit = include_str!(\"lua/commit.lua\");
+        let commit =
+            if MUTANT { &*commit.replacen(\"move(parts(index).key, id, false)\", \"\", 1).leak() } else { commit };",
+        )],
+    },
+    Mutant {
+        name: "script-never-releases",
+        about: "what a job held stays reserved",
+        edits: &[edit(
+            SCRIPTS,
+            COMMIT_SCRIPT,
+            "let commit = include_str!(\"lua/commit.lua\");
+        let commit =
+            if MUTANT { &*commit.replacen(\"add_reserved(id, -tonumber(cpu), -tonumber(memory))\", \"\", 1).leak() } else { commit };",
+        )],
+    },
+    Mutant {
+        name: "script-epoch-stays",
+        about: "the next leader has the epoch of the one before",
+        edits: &[edit(
+            SCRIPTS,
+            LOCK_SCRIPT,
+            "lock: writes(if MUTANT {
+                &*include_str!(\"lua/lock.lua\").replacen(\"math.max(epoch + 1, now)\", \"math.max(epoch, 1)\", 1).leak()
+            } else {
+                include_str!(\"lua/lock.lua\")
+            }),",
         )],
     },
 ];

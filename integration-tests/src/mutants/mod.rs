@@ -4,7 +4,7 @@
 
 mod list;
 
-pub use list::MUTANTS;
+pub use list::{MUTANTS, SCRIPT_MUTANTS};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -74,7 +74,7 @@ pub fn plant(from: &Path, to: &Path) -> Result<(), String> {
 /// The files of a tree that have bugs, with all of these in them.
 fn edited(root: &Path) -> Result<Edited, String> {
     let mut edited: Edited = BTreeMap::new();
-    for mutant in MUTANTS {
+    for mutant in MUTANTS.iter().chain(SCRIPT_MUTANTS) {
         for edit in mutant.edits {
             let path = PathBuf::from(edit.file);
             let content = match edited.remove(&path) {
@@ -147,13 +147,28 @@ mod tests {
 
     #[test]
     fn every_bug_finds_its_place_and_has_a_name_of_its_own() {
-        let names: BTreeSet<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
-        assert_eq!(names.len(), MUTANTS.len(), "no name is there twice");
+        let all = MUTANTS.iter().chain(SCRIPT_MUTANTS);
+        let names: BTreeSet<&str> = all.map(|mutant| mutant.name).collect();
+        assert_eq!(names.len(), MUTANTS.len() + SCRIPT_MUTANTS.len(), "no name is there twice");
         assert!(names.len() >= 30, "there are {} bugs", names.len());
         let edited = edited(crate::tools::root()).unwrap_or_else(|error| panic!("{error}"));
         for name in names {
             let is_there = edited.values().any(|content| content.contains(&format!("on == {name:?}")));
             assert!(is_there, "{name} is behind its switch");
+        }
+    }
+
+    #[test]
+    fn a_bug_of_a_script_finds_its_place_in_it() {
+        let folder = crate::tools::root().join("services/store/src/redis/lua");
+        let scripts =
+            ["commit.lua", "lock.lua"].map(|name| fs::read_to_string(folder.join(name)).expect(name));
+        for mutant in SCRIPT_MUTANTS {
+            let [edit] = mutant.edits else { panic!("{} is one edit", mutant.name) };
+            let old = edit.new.split("replacen(\"").nth(1).and_then(|rest| rest.split("\", \"").next());
+            let old = old.unwrap_or_else(|| panic!("{} replaces a text", mutant.name));
+            let found: usize = scripts.iter().map(|script| script.matches(old).count()).sum();
+            assert_eq!(found, 1, "{}: {old}", mutant.name);
         }
     }
 

@@ -78,12 +78,16 @@ pub fn many() -> Vec<Case> {
     let late = Troubles { stalls: 1, ..lost };
     let killed = Troubles { kills: 1, ..broken };
     let off = Troubles { outages: 1, ..broken };
+    let killed_once = Troubles { kills: 1, ..CALM };
     let all_but_kills = Troubles { aborts: 1, stalls: 1, ..off };
     vec![
         pair("retry and fail", [(Retry, 0), (Fail, 0)], (2, 2), lost),
         pair("retry and hold", [(Retry, 0), (Hold, 0)], (2, 2), lost),
         pair("fail and hold", [(Fail, 0), (Hold, 0)], (2, 2), broken),
         pair("fail and hold, late commits", [(Fail, 0), (Hold, 0)], (2, 2), late),
+        pair("retry and hold, kills", [(Retry, 0), (Hold, 0)], (2, 1), killed_once),
+        pair("fail and hold, kills", [(Fail, 0), (Hold, 0)], (2, 1), Troubles { verdicts: 1, ..killed_once }),
+        pair("retry and fail, outages", [(Retry, 0), (Fail, 0)], (2, 1), Troubles { outages: 1, ..CALM }),
         single("retry, late commits", (Retry, 0), (2, 2), Troubles { stalls: 1, ..killed }),
         single("retry, aborts and outages", (Retry, 0), (2, 1), all_but_kills),
         single("retry, three attempts", (Retry, 0), (3, 2), Troubles { verdicts: 2, ..CALM }),

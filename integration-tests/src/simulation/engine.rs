@@ -132,7 +132,12 @@ impl Runtime for QuirkyRuntime {
             tokio::time::sleep(Duration::from_millis(50)).await;
             return Ok(());
         }
-        self.inner.wait(container).await
+        self.inner.wait(container).await?;
+        // An engine that goes down with its containers tells nobody how these end.
+        if self.quirks.has(Engine::Stopped) {
+            return Err(EngineError::Unavailable("unexpected EOF".to_owned()));
+        }
+        Ok(())
     }
 
     async fn inspect(&self, container: &ContainerName) -> Result<Option<Inspected>, EngineError> {

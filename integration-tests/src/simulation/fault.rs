@@ -95,6 +95,8 @@ pub enum Kind {
     Freeze(Process),
     /// A machine starts anew: its containers are gone, with exit codes that mean nothing.
     Reboot(usize, i32),
+    /// A container engine dies and takes its containers with it, which then show this code; its machine lives on.
+    EngineCrash(usize, i32),
     /// An executor's machine dies for good, and an operator says so.
     Death(usize),
     /// The way between an executor and a scheduler, or all of them.
@@ -141,6 +143,7 @@ impl Kind {
             Self::PauseAt(..) => "pause at an await",
             Self::Freeze(_) => "frozen process",
             Self::Reboot(..) => "reboot",
+            Self::EngineCrash(..) => "engine crash",
             Self::Death(_) => "dead machine",
             Self::Way(Way::Cut, ..) => "cut",
             Self::Way(Way::Upwards | Way::Downwards, ..) => "one-way cut",
@@ -184,6 +187,9 @@ impl fmt::Display for Fault {
             Kind::Freeze(process) => write!(formatter, "{process} stands still")?,
             Kind::Reboot(index, code) => {
                 write!(formatter, "the machine of {} starts anew (exit codes {code})", executor(index))?;
+            }
+            Kind::EngineCrash(index, code) => {
+                write!(formatter, "the engine of {} crashes (exit codes {code})", executor(index))?;
             }
             Kind::Death(index) => write!(formatter, "the machine of {} dies", executor(index))?,
             Kind::Way(way, from, None) => {
@@ -294,6 +300,10 @@ const DRAWS: &[Draw] = &[
     |rng, targets| {
         let code = *[0, 137, 255].choose(rng).expect("there is a choice");
         Kind::Reboot(targets.executor(rng), code)
+    },
+    |rng, targets| {
+        let code = *[137, 255].choose(rng).expect("there is a choice");
+        Kind::EngineCrash(targets.executor(rng), code)
     },
     |rng, targets| Kind::Death(targets.executor(rng)),
     |rng, targets| {

@@ -194,11 +194,12 @@ impl<'a, 'b> Play<'a, 'b> {
             }
             Kind::Reboot(index, code) => {
                 self.kill(Process::Executor(*index), until);
-                self.end_containers(*index, *code);
+                self.turn_off(*index, *code);
             }
+            Kind::EngineCrash(index, code) => self.end_containers(*index, *code),
             Kind::Death(index) => {
                 self.kill(Process::Executor(*index), Duration::MAX);
-                self.end_containers(*index, 137);
+                self.turn_off(*index, 137);
             }
             Kind::Freeze(process) => {
                 self.world.lives(*process).points.hold(true);
@@ -282,6 +283,7 @@ impl<'a, 'b> Play<'a, 'b> {
         for (index, site) in self.world.sites.iter().enumerate() {
             let quirk = |kind: &Kind| match kind {
                 Kind::Engine(quirk, executor) if *executor == index => Some(*quirk),
+                Kind::EngineCrash(executor, _) if *executor == index => Some(Engine::Stopped),
                 _ => None,
             };
             let quirks: Vec<Engine> = kinds().filter_map(quirk).collect();
@@ -299,9 +301,13 @@ impl<'a, 'b> Play<'a, 'b> {
         self.down.insert(process, until.max(known));
     }
 
+    fn turn_off(&self, index: usize, code: i32) {
+        self.world.sites[index].boots.fetch_add(1, Ordering::SeqCst);
+        self.end_containers(index, code);
+    }
+
     fn end_containers(&self, index: usize, code: i32) {
         let site = &self.world.sites[index];
-        site.boots.fetch_add(1, Ordering::SeqCst);
         site.engine.reboot(at_ms(self.sim.elapsed()).saturating_add_signed(site.skew_ms), code);
     }
 
