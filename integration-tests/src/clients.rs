@@ -11,10 +11,11 @@ use berth_api::v1::job_service_client::JobServiceClient;
 use berth_api::v1::watch_jobs_response::Event;
 use berth_domain::job::{JOB_STATES, JobState};
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use tonic::transport::Channel;
 
-use crate::history::{Abort, Answer, Submit, Told};
+use crate::history::{Abort, Answer, Read, Submit, Told};
 use crate::seen::Seen;
 
 /// How long a call is waited for.
@@ -143,6 +144,25 @@ impl Caller {
             Err(status) => (status.code() == tonic::Code::NotFound && !self.ways.may_return()).then_some(()),
         };
         until_answered!(self, JobServiceClient, abort_job(request()), read);
+    }
+
+    /// Reads jobs that were acknowledged, one after the other, by one replica after the other.
+    pub async fn read(self, number: usize) {
+        let mut rng = StdRng::seed_from_u64(number as u64);
+        while !self.seen.is_over() {
+            tokio::time::sleep(Duration::from_millis(rng.random_range(100..2_000))).await;
+            let known = self.seen.record().acknowledged();
+            let Some(id) = known.choose(&mut rng).cloned() else { continue };
+            let began_ms = self.ways.now_ms();
+            let request = || v1::GetJobRequest { id: id.clone() };
+            let read = |answer: Result<v1::GetJobResponse, tonic::Status>| match answer {
+                Ok(answer) => answer.job.map(|job| u64::try_from(job.revision).ok()),
+                Err(status) => (status.code() == tonic::Code::NotFound).then_some(None),
+            };
+            if let Some(revision) = until_answered!(self, JobServiceClient, get_job(request()), read) {
+                self.seen.record().reads[number].push(Read { job: id.clone(), revision, began_ms });
+            }
+        }
     }
 
     /// Watches every job, by one replica after the other, and goes on where the one before broke off.

@@ -8,7 +8,7 @@ use berth_domain::job::JobState;
 use berth_store::Change;
 use berth_store::model::Snapshot;
 
-use crate::history::{Abort, By, Logged, Sets, Submit, Told};
+use crate::history::{Abort, By, Logged, Read, Sets, Submit, Told};
 
 /// What happened so far. Clones are the same.
 #[derive(Clone, Default)]
@@ -29,6 +29,8 @@ pub struct Record {
     pub aborts: Vec<Abort>,
     /// What each watcher was told.
     pub watches: Vec<Vec<Told>>,
+    /// What each reader read.
+    pub reads: Vec<Vec<Read>>,
     /// The changes of the store.
     pub log: Vec<Logged>,
     /// Those that it has lost.
@@ -151,6 +153,11 @@ impl Record {
     /// Says whether a wish was acknowledged.
     pub fn is_acknowledged(&self, number: usize) -> bool {
         self.acknowledged.contains_key(&number)
+    }
+
+    /// The jobs that were acknowledged so far.
+    pub fn acknowledged(&self) -> Vec<String> {
+        self.acknowledged.values().cloned().collect()
     }
 
     /// Says whether every job that the store has was brought to its end.

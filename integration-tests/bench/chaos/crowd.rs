@@ -70,6 +70,8 @@ impl Crowd {
         for number in 0..WATCHES {
             watchers.spawn_on(caller.clone().watch(number), runtime);
         }
+        caller.seen.record().reads.resize_with(1, Vec::new);
+        watchers.spawn_on(caller.clone().read(0), runtime);
         Self { stop, ordered, workers, watchers }
     }
 

@@ -252,6 +252,7 @@ fn gather(
         runs,
         sets: std::mem::take(&mut record.sets),
         watches: std::mem::take(&mut record.watches),
+        reads: std::mem::take(&mut record.reads),
         neighbours: Vec::new(),
         lost_after_ms: u64::try_from(LOST_AFTER.as_millis()).expect("it is short"),
         unanswered,

@@ -15,6 +15,7 @@ mod liveness;
 mod lives;
 mod outcomes;
 mod partition;
+mod reads;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,8 @@ pub struct History {
     pub tail: Vec<Logged>,
     /// What containers did.
     pub runs: Vec<Run>,
+    /// What clients read of single jobs: those of each client in their order.
+    pub reads: Vec<Vec<Read>>,
     /// What the store kept beside its records at some moments, oldest first.
     pub sets: Vec<Sets>,
     /// What each client that watches every job was told, until the end.
@@ -137,6 +140,17 @@ pub struct Abort {
     pub at_ms: u64,
 }
 
+/// A read of a job by a client.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// The job.
+    pub job: String,
+    /// The revision that the answer showed; `None` where there was no such job.
+    pub revision: Option<u64>,
+    /// When it was asked.
+    pub began_ms: u64,
+}
+
 /// What the store kept beside its records.
 #[derive(Debug, Clone)]
 pub struct Sets {
@@ -202,6 +216,8 @@ pub enum Invariant {
     Truth,
     /// A watch leaves nothing out, and ends where the store does.
     Watch,
+    /// What is read was stored, and is no older than what was stored or read before.
+    Read,
     /// A job ends as its command does, unless it was aborted, timed out or given up as it may be.
     Outcome,
     /// The same key and spec is the same job; another spec under it is refused.
@@ -271,6 +287,7 @@ pub fn judge(history: &History) -> Vec<Violation> {
     witnesses::judge(&view, &mut found);
     abort::judge(&view, &mut found);
     partition::judge(&view, &mut found);
+    reads::judge(&view, &mut found);
     watches::judge(&view, &mut found);
     outcomes::judge(&view, &mut found);
     liveness::judge(&view, &mut found);

@@ -94,6 +94,10 @@ fn submit(key: &str, spec: &str, job: Option<&str>) -> Submit {
     Submit { key, spec, answer, began_ms: 0, answered_ms: 0, end: None, code: None }
 }
 
+fn read(revision: Option<u64>, began_ms: u64) -> Read {
+    Read { job: "a".into(), revision, began_ms }
+}
+
 /// A leader, an executor and a job that succeeds; what happens is changed by each test.
 pub(super) fn good() -> History {
     let new = pending("a");
@@ -116,6 +120,7 @@ pub(super) fn good() -> History {
         sets: Vec::new(),
         watches: Vec::new(),
         neighbours: Vec::new(),
+        reads: Vec::new(),
         lost_after_ms: 0,
         unanswered: Vec::new(),
         is_quiet: true,
@@ -162,6 +167,7 @@ pub(super) fn everything() -> History {
         }],
         watches: vec![vec![told.clone()], vec![Told::Resync, told]],
         neighbours: vec![run(&there, 1, Some((2, 3)))],
+        reads: vec![Vec::new(), vec![read(Some(4), 9), read(None, 10)]],
         lost_after_ms: 13_000,
         unanswered: vec!["the submit of job.3".into()],
         is_quiet: true,
@@ -710,6 +716,31 @@ fn a_watch_leaves_nothing_out_and_ends_where_the_store_does() {
     again.extend(told(&[5, 6]));
     history.watches = vec![again];
     assert_eq!(judge(&history), [], "after a resync everything follows anew");
+}
+
+#[test]
+fn what_is_read_is_there_and_not_older_than_what_was_before() {
+    let mut history = good();
+    history.log.iter_mut().for_each(|logged| logged.at_ms = logged.revision * 1_000);
+    history.submits[0].answered_ms = 3_500;
+    let mut reading = |reads: &[(Option<u64>, u64)], lost: bool| {
+        history.reads = vec![reads.iter().map(|(revision, at_ms)| read(*revision, *at_ms)).collect()];
+        history.tail =
+            if lost { logged(vec![job(&pending("b")), job(&running(&pending("a")))]) } else { Vec::new() };
+        history.clone()
+    };
+    for right in [&[(Some(3), 3_500), (Some(4), 3_600), (Some(6), 9_000)][..], &[(None, 3_000)]] {
+        assert_eq!(judge(&reading(right, false)), [], "{right:?}");
+    }
+    breaks(&reading(&[(None, 4_000)], false), Invariant::DurableAck);
+    for wrong in [&[(Some(2), 3_500)][..], &[(Some(4), 3_600), (Some(3), 3_700)], &[(Some(3), 4_001)]] {
+        breaks(&reading(wrong, false), Invariant::Read);
+    }
+    assert_eq!(
+        judge(&reading(&[(Some(2), 3_500), (Some(3), 3_700)], true)),
+        [],
+        "the store has lost what was read"
+    );
 }
 
 #[test]

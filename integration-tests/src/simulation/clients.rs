@@ -35,6 +35,7 @@ pub async fn use_cluster(caller: Caller, plan: Plan) -> turmoil::Result {
     for number in 0..WATCHES {
         all.spawn(caller.clone().watch(number));
     }
+    all.spawn(caller.clone().read(0));
     while all.join_next().await.is_some() {}
     Ok(())
 }

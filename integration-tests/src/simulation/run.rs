@@ -44,6 +44,7 @@ pub fn play(plan: &Plan) -> Report {
         tapped.record().note(generation, now_ms(), entries, by);
     });
     seen.record().watches.resize_with(WATCHES, Vec::new);
+    seen.record().reads.resize_with(1, Vec::new);
     let ways = Arc::new(Simulated { schedulers: plan.schedulers });
     let caller = Caller { ways, seen: seen.clone(), turn: Arc::default() };
     sim.client("clients", use_cluster(caller, plan.clone()));
@@ -59,6 +60,7 @@ pub fn play(plan: &Plan) -> Report {
         tail: std::mem::take(&mut record.tail),
         sets: std::mem::take(&mut record.sets),
         watches: std::mem::take(&mut record.watches),
+        reads: std::mem::take(&mut record.reads),
         runs: world.runs(end_ms),
         neighbours: world.neighbours(end_ms),
         // Within a tick, two processes do not agree on what time it is.

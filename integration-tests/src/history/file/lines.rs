@@ -85,6 +85,15 @@ pub(super) enum Line {
         #[serde(default)]
         resync: bool,
     },
+    /// What a client read of a job; no revision where there was none.
+    Read {
+        reader: usize,
+        job: String,
+        #[serde(default)]
+        revision: Option<u64>,
+        #[serde(default)]
+        began_ms: u64,
+    },
     /// A call that nobody answered.
     Unanswered { call: String },
 }

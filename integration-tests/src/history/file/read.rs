@@ -15,7 +15,7 @@ use berth_store::{Change, Scope};
 use super::FileError;
 use super::lines::{ChangeLine, ExecutorLine, JobLine, Line, ReservedLine};
 use super::write::{on_lost_name, reason_name};
-use crate::history::{Abort, Answer, By, History, Logged, Run, Sets, Submit, Told};
+use crate::history::{Abort, Answer, By, History, Logged, Read, Run, Sets, Submit, Told};
 
 const REASONS: [EndReason; 10] = [
     EndReason::ExitCode,
@@ -93,22 +93,30 @@ fn take(history: &mut History, line: Line) -> Result<(), String> {
             history.sets.push(Sets { revision, sets, reserved: reserved.collect() });
         }
         Line::Told { watch, job, revision, resync } => {
-            if watch == 0 || watch > MAX_WATCHES {
-                return Err(format!("watches are numbered from 1 to {MAX_WATCHES}"));
-            }
-            if history.watches.len() < watch {
-                history.watches.resize_with(watch, Vec::new);
-            }
             let told = if resync { Told::Resync } else { Told::Job { job, revision } };
-            history.watches[watch - 1].push(told);
+            numbered(&mut history.watches, watch, "watches")?.push(told);
+        }
+        Line::Read { reader, job, revision, began_ms } => {
+            numbered(&mut history.reads, reader, "readers")?.push(Read { job, revision, began_ms });
         }
         Line::Unanswered { call } => history.unanswered.push(call),
     }
     Ok(())
 }
 
-/// The most watches of a history.
-const MAX_WATCHES: usize = 10_000;
+/// The most watches of a history, and the most readers.
+const MOST: usize = 10_000;
+
+/// What the client of a number was told, which is counted from 1.
+fn numbered<'a, T>(all: &'a mut Vec<Vec<T>>, number: usize, who: &str) -> Result<&'a mut Vec<T>, String> {
+    if number == 0 || number > MOST {
+        return Err(format!("{who} are numbered from 1 to {MOST}"));
+    }
+    if all.len() < number {
+        all.resize_with(number, Vec::new);
+    }
+    Ok(&mut all[number - 1])
+}
 
 fn state(name: &str) -> Result<JobState, String> {
     let known = JOB_STATES.into_iter().find(|state| state.name() == name);

@@ -47,6 +47,12 @@ pub fn write(history: &History, to: &mut impl Write) -> Result<(), FileError> {
             put(line_of(number + 1, told))?;
         }
     }
+    for (number, reads) in history.reads.iter().enumerate() {
+        for read in reads {
+            let (job, revision, began_ms) = (read.job.clone(), read.revision, read.began_ms);
+            put(Line::Read { reader: number + 1, job, revision, began_ms })?;
+        }
+    }
     history.unanswered.iter().try_for_each(|call| put(Line::Unanswered { call: call.clone() }))
 }
 
