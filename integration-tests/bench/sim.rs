@@ -261,13 +261,20 @@ impl Totals {
 impl Played {
     fn of(report: &Report) -> Self {
         let panics = report.panics.iter().map(|panic| format!("a part of the cluster panicked: {panic}"));
+        let endless = (!report.is_complete).then(|| "the run came to no end".to_owned());
         Self {
             commits: report.history.log.len() + report.history.tail.len(),
             faults: report.faults.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
             leader_losses: report.leader_losses(),
             executor_losses: report.executor_losses(),
             lost_tail: report.history.tail.len(),
-            violations: report.violations().iter().map(ToString::to_string).chain(panics).collect(),
+            violations: report
+                .violations()
+                .iter()
+                .map(ToString::to_string)
+                .chain(panics)
+                .chain(endless)
+                .collect(),
             hash: report.trace_hash(),
         }
     }

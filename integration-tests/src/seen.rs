@@ -37,6 +37,10 @@ pub struct Record {
     pub tail: Vec<Logged>,
     /// Its sets, at some moments.
     pub sets: Vec<Sets>,
+    /// When the store last lost some.
+    pub lost_ms: u64,
+    /// Jobs some of whose lost changes a later fail-over brought back.
+    pub returned: BTreeSet<String>,
     /// Drains that were granted.
     pub drains: usize,
     /// The newest state of each job.
@@ -104,9 +108,16 @@ impl Record {
     }
 
     /// Goes back to a copy: what it does not have is lost, and what it has is there, lost before or not.
-    pub fn go_back(&mut self, copy: Copy) {
+    pub fn go_back(&mut self, copy: Copy, now_ms: u64) {
+        self.lost_ms = now_ms;
         let name = |logged: &Logged| (logged.generation, logged.revision);
         let kept: BTreeSet<(u64, u64)> = copy.log.iter().map(name).collect();
+        let returned = self.tail.iter().filter(|logged| kept.contains(&name(logged)));
+        let job = |logged: &Logged| match &logged.change {
+            Change::Job(job) => Some(job.id.to_string()),
+            Change::JobDeleted(_) | Change::Executor(_) | Change::Leader { .. } => None,
+        };
+        self.returned.extend(returned.filter_map(job));
         self.tail.append(&mut self.log);
         self.tail.retain(|logged| !kept.contains(&name(logged)));
         (self.log, self.sets) = (copy.log, copy.sets);
@@ -114,7 +125,8 @@ impl Record {
     }
 
     /// What was made after a revision is lost with the store that had it.
-    pub fn lose_after(&mut self, revision: u64) {
+    pub fn lose_after(&mut self, revision: u64, now_ms: u64) {
+        self.lost_ms = now_ms;
         let (kept, lost) = std::mem::take(&mut self.log).into_iter().partition(|l| l.revision <= revision);
         self.log = kept;
         self.tail.extend::<Vec<Logged>>(lost);

@@ -137,7 +137,7 @@ fn order(number: usize, rng: &mut StdRng) -> Order {
         (seconds, code) = (60.0, 1);
     }
     let line = format!(
-        "trap 'exit 143' TERM; echo begin > {FILE}; sleep {seconds:.1} & wait $!; echo end >> {FILE}; exit {code}"
+        "trap 'exit 143' TERM; echo begin >> {FILE}; sleep {seconds:.1} & wait $!; echo end >> {FILE}; exit {code}"
     );
     let on_lost = match rng.random_range(0..10) {
         0..6 => v1::OnLost::Retry,

@@ -259,6 +259,7 @@ fn gather(
         is_quiet: true,
         calm_since_ms: outcome.calm_since_ms,
         until_ms: now_ms(),
+        lost_ms: record.lost_ms,
     }
 }
 

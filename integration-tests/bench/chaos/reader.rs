@@ -74,7 +74,7 @@ impl Reader {
             let mut cursor = self.cursor.lock().await;
             cursor.store = connect(&self.cluster, redis).await;
             cursor.at.revision = cursor.at.revision.min(head);
-            self.seen.record().lose_after(head);
+            self.seen.record().lose_after(head, crate::now_ms());
         });
     }
 }

@@ -107,7 +107,7 @@ impl Outcome {
         let long = long.count();
         if long * 100 < succeeded * LONG_PCT {
             why.push(format!(
-                "{long} of {succeeded} successes took 10 s, fewer than {LONG_PCT} in a hundred"
+                "{long} runs beside {succeeded} successes took 10 s, fewer than {LONG_PCT} in a hundred"
             ));
         }
         if self.silent * 100 > succeeded * SILENT_PCT {

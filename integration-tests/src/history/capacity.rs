@@ -25,7 +25,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
                 held.insert(job.id.as_str(), job);
                 let is_new = job.state == JobState::Assigned
                     && before.is_none_or(|before| before.attempt != job.attempt)
-                    && !view.has_lost_attempt(&job.last_attempt());
+                    && !view.has_lost_assignment(&job.last_attempt());
                 if is_new {
                     let wrong = wrong_place(job, &executors, &held);
                     found.extend(wrong.map(|wrong| {

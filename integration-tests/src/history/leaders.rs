@@ -12,6 +12,7 @@ use super::{By, Invariant, Logged, View, Violation};
 /// What the store has at some moment.
 #[derive(Default)]
 struct Now<'a> {
+    generation: u64,
     /// The newest epoch.
     epoch: u64,
     /// Somebody leads with it.
@@ -25,6 +26,10 @@ struct Now<'a> {
 pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     let mut now = Now::default();
     for logged in &view.history.log {
+        if logged.generation != now.generation {
+            // Whoever led before does not any more.
+            (now.generation, now.is_led) = (logged.generation, false);
+        }
         let mut violated = |invariant, story: String| {
             let story = format!("revision {}: {story}", logged.revision);
             found.push(Violation::new(invariant, story).of_change(&logged.change).at(logged));
@@ -106,7 +111,7 @@ impl<'a> Now<'a> {
         let id = &job.id;
         let was_pending = before.is_some_and(|before| before.state == JobState::Pending);
         // An assignment that the store has lost is told to it by the executor that has it.
-        let is_adopted = view.has_lost_attempt(&job.last_attempt());
+        let is_adopted = view.has_lost_assignment(&job.last_attempt());
         if job.state == JobState::Assigned && was_pending && !is_adopted {
             if job.attempt_epoch != self.epoch {
                 let story = format!(
@@ -119,36 +124,40 @@ impl<'a> Now<'a> {
                 wrong.push((Invariant::LeaderFence, format!("job {id} was assigned by nobody who leads")));
             }
         }
-        let Some((before, executor)) = before.filter(|before| is_report(before, job)).and_then(|before| {
-            let executor = self.executors.get(before.executor.as_ref()?.as_str())?;
-            Some((before, executor))
-        }) else {
+        let of = |job: &Job| self.executors.get(job.executor.as_ref()?.as_str()).copied();
+        let is_report = before.is_some_and(|before| is_report(before, job));
+        let told = logged.by.as_ref().and_then(|by| by.session.as_ref());
+        let Some(executor) = before.and_then(of).or_else(|| of(job)).filter(|_| is_report || told.is_some())
+        else {
             return wrong;
         };
-        if executor.state == ExecutorState::Lost {
-            let story =
-                format!("job {id} became {} by a report of {}, which is lost", job.state.name(), executor.id);
-            wrong.push((Invariant::ExecutorFence, story));
-        } else if let Some(why) = logged.by.as_ref().and_then(|by| wrong_report(by, before, executor)) {
-            let story = format!("job {id} became {} by {why}", job.state.name());
-            wrong.push((Invariant::ExecutorFence, story));
-        }
+        let why = if executor.state == ExecutorState::Lost {
+            Some(format!("a report of {}, which is lost", executor.id))
+        } else {
+            logged.by.as_ref().and_then(|by| wrong_report(by, before, executor))
+        };
+        wrong.extend(
+            why.map(|why| {
+                (Invariant::ExecutorFence, format!("job {id} became {} by {why}", job.state.name()))
+            }),
+        );
         wrong
     }
 }
 
 /// Says why the report that made a change does not count.
-fn wrong_report(by: &By, before: &Job, executor: &Executor) -> Option<String> {
+fn wrong_report(by: &By, before: Option<&Job>, executor: &Executor) -> Option<String> {
     let Some(session) = &by.session else {
         return Some("the word of no executor".to_owned());
     };
     if executor.session.as_ref() != Some(session) {
         return Some(format!("a report of session {session} of {}, which is another", executor.id));
     }
-    let current = (before.attempt, before.attempt_epoch);
-    let stale = by.attempt.filter(|attempt| *attempt != current);
-    stale
-        .map(|attempt| format!("a report of attempt {attempt:?} (number, epoch), and {current:?} is current"))
+    let current = before.map(|before| (before.attempt, before.attempt_epoch));
+    let stale = by.attempt.filter(|attempt| Some(*attempt) != current);
+    stale.map(|attempt| {
+        format!("a report of attempt {attempt:?} (number, epoch), and the current one is {current:?}")
+    })
 }
 
 /// Only a report of the executor makes such a step.

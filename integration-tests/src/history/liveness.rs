@@ -4,12 +4,14 @@
 //! as it is for longer than it must by itself: a job's command runs, a backoff, an announced restart, a queue or run timeout and the grace
 //! of a stop last as long as they last, and a job waits while there is no room for it.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use berth_domain::backoff::INFRASTRUCTURE;
 use berth_domain::executor::{Executor, ExecutorState, RESTART_LEASE_MS};
 use berth_domain::ids::AttemptRef;
 use berth_domain::job::{Job, JobState};
+use berth_domain::resources::GpuDevice;
 use berth_store::Change;
 
 use super::{History, Invariant, View, Violation, life, witnessed};
@@ -20,6 +22,8 @@ const CALM_MS: u64 = 60_000;
 const STEP_MS: u64 = 20_000;
 /// The longest grace of a stop in any harness.
 const GRACE_MS: u64 = 10_000;
+/// For jobs that have waited so long, executors may be kept.
+const AGE_LIMIT_MS: u64 = 300_000;
 
 pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     if !view.history.is_quiet {
@@ -38,8 +42,9 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     answers(view.history, calm_ms, found);
     let mut walk = Walk::new(view, calm_ms);
     for logged in view.history.log.iter().filter(|logged| logged.at_ms > 0) {
-        walk.go_to(logged.at_ms, found);
-        walk.take(logged.at_ms, &logged.change, found);
+        // Whoever reads the log may see some of it late.
+        walk.go_to(logged.at_ms.max(walk.now_ms), found);
+        walk.take(walk.now_ms, &logged.change, found);
     }
     walk.go_to(view.history.until_ms, found);
     walk.end(found);
@@ -79,6 +84,8 @@ struct Walk<'a, 'b> {
     executors: BTreeMap<&'a str, (&'a Executor, u64)>,
     /// Until when executors that announced a restart are waited for, or were.
     awaited_ms: BTreeMap<&'a str, u64>,
+    /// Since when nobody leads.
+    unled_ms: Option<u64>,
     jobs: BTreeMap<&'a str, Place<'a>>,
     /// When attempts ceased to be current.
     over_ms: BTreeMap<AttemptRef, u64>,
@@ -92,6 +99,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             now_ms: 0,
             executors: BTreeMap::new(),
             awaited_ms: BTreeMap::new(),
+            unled_ms: None,
             jobs: BTreeMap::new(),
             over_ms: BTreeMap::new(),
         }
@@ -144,14 +152,28 @@ impl<'a, 'b> Walk<'a, 'b> {
                 }
                 self.executors.insert(id, (executor, since_ms));
             }
-            Change::Leader { .. } => return,
+            Change::Leader { scheduler_id, .. } => {
+                self.is_led(!scheduler_id.is_empty(), found);
+                return;
+            }
         }
         if self.now_ms >= self.calm_ms {
             self.look_for_room();
         }
     }
 
+    /// Somebody leads from now on, or nobody.
+    fn is_led(&mut self, is_led: bool, found: &mut Vec<Violation>) {
+        let until_ms = self.now_ms;
+        if let Some(from_ms) = self.unled_ms.filter(|ms| until_ms > self.calm_ms.max(*ms) + STEP_MS) {
+            let story = format!("nobody led from {from_ms} until {until_ms}");
+            found.push(Violation::new(Invariant::Liveness, story));
+        }
+        self.unled_ms = (!is_led).then_some(until_ms);
+    }
+
     fn end(&mut self, found: &mut Vec<Violation>) {
+        self.is_led(true, found);
         for place in std::mem::take(&mut self.jobs).into_values() {
             self.leave(place, found);
         }
@@ -198,7 +220,7 @@ impl<'a, 'b> Walk<'a, 'b> {
 
     /// Until when a job may be where it is, and why no longer; `None` for ever.
     fn due(&self, job: &Job, since_ms: u64) -> Option<(u64, &'static str)> {
-        let after = |ms: u64| ms.max(self.calm_ms) + STEP_MS;
+        let after = |ms: u64| ms.max(self.calm_ms).saturating_add(STEP_MS);
         let mut due = Vec::new();
         if job.is_to_stop() && !job.state.is_terminal() {
             due.push((after(since_ms) + GRACE_MS, "it is to be stopped"));
@@ -211,7 +233,8 @@ impl<'a, 'b> Walk<'a, 'b> {
                     due.push((after(since_ms + back_ms), "it was held back for long enough"));
                 }
                 due.extend(limits.map(|(first_ms, later_ms)| {
-                    (after(since_ms + back_ms + first_ms.max(later_ms)), "its time in the queue is over")
+                    let limit_ms = first_ms.max(later_ms);
+                    (after((since_ms + back_ms).saturating_add(limit_ms)), "its time in the queue is over")
                 }));
             }
             JobState::Assigned => due.push((after(since_ms), "its executor starts it")),
@@ -224,8 +247,10 @@ impl<'a, 'b> Walk<'a, 'b> {
                 let end_ms = ends.map(|ends| ends.into_iter().max().unwrap_or(since_ms));
                 let why = if is_there { "its container has ended" } else { "it has no container" };
                 due.extend(end_ms.map(|end_ms| (after(end_ms.max(since_ms)), why)));
-                let limit_ms = job.run_timeout_ms.map(|limit_ms| since_ms + limit_ms);
-                due.extend(limit_ms.map(|ms| (after(ms) + GRACE_MS, "its run timeout is over")));
+                let limit_ms = job.run_timeout_ms.map(|limit_ms| since_ms.saturating_add(limit_ms));
+                due.extend(
+                    limit_ms.map(|ms| (after(ms).saturating_add(GRACE_MS), "its run timeout is over")),
+                );
             }
             JobState::Succeeded | JobState::Failed | JobState::Aborted => {}
         }
@@ -243,34 +268,37 @@ impl<'a, 'b> Walk<'a, 'b> {
 
     /// Notes for which jobs there is room from now on, or still.
     fn look_for_room(&mut self) {
-        let waiting = self.jobs.values().filter(|place| is_waiting(place.job));
-        let first = waiting.min_by_key(|place| (100 - place.job.priority, place.job.create_time_ms));
-        let first = first.map(|place| place.job.id.as_str());
-        let room = first.is_some_and(|id| self.has_room(self.jobs[id].job));
         let now_ms = self.now_ms;
+        let waiting = || self.jobs.values().filter(|place| is_waiting(place.job));
+        let first = waiting().min_by_key(|place| (Reverse(place.job.priority), place.job.create_time_ms));
+        let first = first.map(|place| place.job.id.as_str());
+        // For one that has waited so long an executor may be kept.
+        let is_aged = |place: &Place<'_>| now_ms.saturating_sub(place.since_ms) >= AGE_LIMIT_MS;
+        let has_aged = waiting().any(|place| is_aged(place) && Some(place.job.id.as_str()) != first);
+        let room = !has_aged && first.is_some_and(|id| self.has_room(self.jobs[id].job));
         for (id, place) in &mut self.jobs {
             let has_room = room && first == Some(*id);
             place.room_since_ms = has_room.then(|| place.room_since_ms.unwrap_or(now_ms));
         }
     }
 
-    /// Says whether an executor has room for a job; one with GPUs is not looked at.
+    /// Says whether an executor has room for a job.
     fn has_room(&self, job: &Job) -> bool {
-        job.demand.gpu_count == 0
-            && self.executors.values().any(|(executor, _)| {
-                let there = || {
-                    let jobs = self.jobs.values().map(|place| place.job);
-                    jobs.filter(|other| {
-                        other.current_attempt().is_some() && other.executor.as_ref() == Some(&executor.id)
-                    })
-                };
-                let cpu_millis: u64 = there().map(|other| other.demand.cpu_millis).sum();
-                let memory_bytes: u64 = there().map(|other| other.demand.memory_bytes).sum();
-                executor.takes_jobs()
-                    && job.demand.suits(&executor.labels)
-                    && cpu_millis + job.demand.cpu_millis <= executor.capacity.cpu_millis
-                    && memory_bytes + job.demand.memory_bytes <= executor.capacity.memory_bytes
-            })
+        self.executors.values().any(|(executor, _)| {
+            let there = || {
+                let jobs = self.jobs.values().map(|place| place.job);
+                jobs.filter(|other| {
+                    other.current_attempt().is_some() && other.executor.as_ref() == Some(&executor.id)
+                })
+            };
+            let cpu_millis: u64 = there().map(|other| other.demand.cpu_millis).sum();
+            let memory_bytes: u64 = there().map(|other| other.demand.memory_bytes).sum();
+            executor.takes_jobs()
+                && job.demand.suits(&executor.labels)
+                && cpu_millis + job.demand.cpu_millis <= executor.capacity.cpu_millis
+                && memory_bytes + job.demand.memory_bytes <= executor.capacity.memory_bytes
+                && free_gpus(job, executor, there()) >= job.demand.gpu_count
+        })
     }
 }
 
@@ -279,6 +307,15 @@ fn is_same(before: &Job, after: &Job) -> bool {
     let place =
         |job: &Job| (job.state, job.attempt, job.attempt_epoch, job.is_to_stop(), job.due_time_ms.is_some());
     place(before) == place(after)
+}
+
+/// Counts the devices of an executor that would do for a job and that nobody has.
+fn free_gpus<'a>(job: &Job, executor: &Executor, there: impl Iterator<Item = &'a Job>) -> u32 {
+    let taken: BTreeSet<&String> = there.flat_map(|other| &other.gpu_device_ids).collect();
+    let models = &job.demand.gpu_models;
+    let would_do = |gpu: &&GpuDevice| models.is_empty() || models.contains(&gpu.model);
+    let free = executor.capacity.gpus.iter().filter(would_do).filter(|gpu| !taken.contains(&gpu.id));
+    u32::try_from(free.count()).unwrap_or(u32::MAX)
 }
 
 fn is_waiting(job: &Job) -> bool {

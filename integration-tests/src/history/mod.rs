@@ -19,6 +19,7 @@ mod reads;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod view;
 mod watches;
 mod witnesses;
 
@@ -29,6 +30,8 @@ use berth_domain::ids::{AttemptRef, ExecutorId, JobId, SessionId};
 use berth_domain::job::{Job, JobState};
 use berth_domain::resources::Reserved;
 use berth_store::{Change, Scope};
+
+use view::View;
 
 /// What happened.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +64,8 @@ pub struct History {
     pub calm_since_ms: u64,
     /// Until when all this was seen; 0 where that is not known.
     pub until_ms: u64,
+    /// When the store last lost changes; 0 where that is not known, or it never did.
+    pub lost_ms: u64,
 }
 
 /// One entry of the store's log.
@@ -321,77 +326,6 @@ fn locate(history: &History, found: &mut [Violation]) {
                 .or(by_job),
             known => known.or(by_job),
         };
-    }
-}
-
-/// A history, sorted by job.
-struct View<'a> {
-    history: &'a History,
-    /// Each job's records, oldest first.
-    lives: BTreeMap<&'a str, Vec<&'a Job>>,
-    /// Jobs whose submit the store lost.
-    lost_submits: BTreeSet<&'a str>,
-    /// Attempts of which the store lost something.
-    lost_attempts: BTreeSet<AttemptRef>,
-    /// Ends of jobs that the store lost.
-    lost_ends: BTreeSet<(&'a str, JobState)>,
-    /// Jobs that were removed after their time.
-    removed: BTreeSet<&'a str>,
-    runs: BTreeMap<&'a str, Vec<&'a Run>>,
-}
-
-impl<'a> View<'a> {
-    fn of(history: &'a History) -> Self {
-        let mut lives: BTreeMap<&str, Vec<&Job>> = BTreeMap::new();
-        let mut removed = BTreeSet::new();
-        for logged in &history.log {
-            match &logged.change {
-                Change::Job(job) => lives.entry(job.id.as_str()).or_default().push(job),
-                Change::JobDeleted(id) => {
-                    removed.insert(id.as_str());
-                }
-                Change::Executor(_) | Change::Leader { .. } => {}
-            }
-        }
-        let (mut lost_submits, mut lost_attempts) = (BTreeSet::new(), BTreeSet::new());
-        let mut lost_ends = BTreeSet::new();
-        for logged in &history.tail {
-            let Change::Job(job) = &logged.change else { continue };
-            let id = job.id.as_str();
-            if lives::is_new(job) {
-                lost_submits.insert(id);
-            }
-            lost_attempts.insert(job.last_attempt());
-            if job.state.is_terminal() {
-                lost_ends.insert((id, job.state));
-            }
-        }
-        let mut runs: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();
-        for run in &history.runs {
-            runs.entry(run.attempt.job.as_str()).or_default().push(run);
-        }
-        runs.values_mut().for_each(|runs| runs.sort_by_key(|run| run.started_ms));
-        Self { history, lives, lost_submits, lost_attempts, lost_ends, removed, runs }
-    }
-
-    /// The runs of a job, oldest first.
-    fn runs_of(&self, job: &str) -> &[&'a Run] {
-        self.runs.get(job).map_or(&[], Vec::as_slice)
-    }
-
-    /// The newest record of a job.
-    fn newest(&self, job: &str) -> Option<&'a Job> {
-        self.lives.get(job).and_then(|life| life.last().copied())
-    }
-
-    /// The store lost the submit of the job: under its key, another one may have been made.
-    fn has_lost_submit(&self, job: &str) -> bool {
-        self.lost_submits.contains(job)
-    }
-
-    /// The store lost something of an attempt: its number may be given again, and what it did may come as a surprise.
-    fn has_lost_attempt(&self, attempt: &AttemptRef) -> bool {
-        self.lost_attempts.contains(attempt)
     }
 }
 

@@ -12,8 +12,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     for submit in &view.history.submits {
         let Some(id) = submit.job() else { continue };
         // Under a key that the store has lost, another job may have been made.
-        let Some(job) = view.newest(id).filter(|job| job.state.is_terminal() && !view.has_lost_submit(id))
-        else {
+        let Some(job) = view.newest(id).filter(|job| job.state.is_terminal() && !view.is_void(submit)) else {
             continue;
         };
         let was_aborted = job.state == JobState::Aborted && asked.contains(id);

@@ -11,7 +11,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
             refused(view, submit, found);
         }
         let Some(job) = submit.job() else { continue };
-        if !view.lives.contains_key(job) && !view.removed.contains(job) && !view.has_lost_submit(job) {
+        if !view.lives.contains_key(job) && !view.removed.contains(job) && !view.is_void(submit) {
             let story = format!("job {job} was acknowledged and is nowhere to be found");
             found.push(Violation::new(Invariant::DurableAck, story).of(job));
         }
@@ -19,7 +19,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
             let story = format!("job {job} was removed before its end");
             found.push(Violation::new(Invariant::DurableAck, story).of(job));
         }
-        if submit.key.is_empty() || view.has_lost_submit(job) {
+        if submit.key.is_empty() || view.is_void(submit) {
             continue;
         }
         let (spec, known) = *keys.entry(&submit.key).or_insert((&submit.spec, job));
@@ -40,7 +40,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
 fn refused(view: &View<'_>, submit: &Submit, found: &mut Vec<Violation>) {
     let of_key = || view.history.submits.iter().filter(|other| other.key == submit.key);
     let same = of_key().find(|other| other.spec == submit.spec && other.answer != Answer::Refused);
-    let known = same.and_then(Submit::job).filter(|job| !view.has_lost_submit(job));
+    let known = same.filter(|same| !view.is_void(same)).and_then(Submit::job);
     if let Some(job) = known {
         let story = format!("key {} gave {job}, and the same spec was refused under it", submit.key);
         found.push(Violation::new(Invariant::Idempotency, story).of(job));

@@ -126,6 +126,7 @@ pub(super) fn good() -> History {
         is_quiet: true,
         calm_since_ms: 0,
         until_ms: 0,
+        lost_ms: 0,
     }
 }
 
@@ -173,6 +174,7 @@ pub(super) fn everything() -> History {
         is_quiet: true,
         calm_since_ms: 1_000,
         until_ms: 200_000,
+        lost_ms: 500,
     }
     .with(job(&timed_out))
 }
@@ -217,6 +219,10 @@ fn an_acknowledged_job_that_is_gone_is_missed_unless_the_store_lost_it() {
     breaks(&history, Invariant::DurableAck);
     history.tail = logged(vec![job(&pending("b"))]);
     assert_eq!(judge(&history), [], "it was in the tail that the store lost");
+    history.submits[1].began_ms = 200;
+    history.lost_ms = 100;
+    breaks(&history, Invariant::DurableAck);
+    history.submits[1].began_ms = 100;
     history.submits.push(submit("x", "h", None));
     assert_eq!(judge(&history), [], "what was not acknowledged promises nothing");
     let mut history = good();
@@ -368,6 +374,8 @@ fn what_must_not_run_twice_does_not() {
     breaks(&history, Invariant::NoOverlap);
     history.tail = logged(vec![job(&first)]);
     assert_eq!(judge(&history), [], "the store forgot the first start");
+    history.tail = logged(vec![job(&running(&first))]);
+    breaks(&history, Invariant::NoOverlap);
     let mut history = good();
     history.runs.push(run(&first, 30, Some((40, 0))));
     breaks(&history, Invariant::NoOverlap);
@@ -387,6 +395,7 @@ fn a_leader_s_changes_are_made_by_whoever_leads() {
     let by = |epoch| Some(By { epoch, ..By::default() });
     let lost = Executor { state: ExecutorState::Lost, session: None, ..executor("e") };
     let mut history = good().with(executor_is(lost));
+    history.log.iter_mut().for_each(|logged| logged.generation = 1);
     for (place, epoch, is_right) in [
         (3, Some(EPOCH), true),
         (3, Some(EPOCH - 1), false),
@@ -406,6 +415,10 @@ fn a_leader_s_changes_are_made_by_whoever_leads() {
     let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
     let mut history = with_log(vec![job(&new), released, job(&there), job(&ended(&there, 0))]);
     history.log[4].by = by(Some(EPOCH));
+    breaks(&history, Invariant::LeaderFence);
+    let mut history = good();
+    history.log[3].by = by(Some(EPOCH));
+    history.log[3..].iter_mut().for_each(|logged| logged.generation = 2);
     breaks(&history, Invariant::LeaderFence);
 }
 
@@ -642,6 +655,12 @@ fn limits_and_executors_are_looked_at_by_the_clock() {
     breaks(&history, Invariant::Liveness);
     history.until_ms -= 2_000;
     assert_eq!(judge(&history), [], "it may still come back in time");
+    let released = Change::Leader { epoch: EPOCH, scheduler_id: String::new() };
+    let mut history = timed(vec![job(&new), job(&there), job(&ended(&there, 0)), released], &[0; 4]);
+    history.until_ms += 79_000;
+    assert_eq!(judge(&history), []);
+    history.until_ms += 2_000;
+    breaks(&history, Invariant::Liveness);
     let mut history = good();
     (history.calm_since_ms, history.until_ms) = (1_000_000, 2_000_000);
     history.log.iter_mut().for_each(|logged| logged.at_ms = 1_000_000);

@@ -13,7 +13,7 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
     authority(view, found);
     for (id, records) in &view.lives {
         let runs = view.runs_of(id);
-        let is_lost = |run: &super::Run| view.has_lost_attempt(&run.attempt);
+        let is_lost = |run: &super::Run| view.has_lost_assignment(&run.attempt);
         let Some(newest) = records.last() else { continue };
         let mut violated = |invariant, story: String| found.push(Violation::new(invariant, story).of(id));
         // Where the store has lost an assignment, its number may be given again, to another executor.

@@ -7,7 +7,6 @@ const APPLY: &str = "services/store/src/rules/apply.rs";
 const HEAD: &str = "services/store/src/rules/head.rs";
 const TIME: &str = "services/store/src/rules/time.rs";
 const MODEL: &str = "services/store/src/model/state.rs";
-const SCRIPTS: &str = "services/store/src/redis/scripts.rs";
 const LIFECYCLE: &str = "services/domain/src/lifecycle.rs";
 const RECONCILE: &str = "services/domain/src/reconcile.rs";
 const ROUND: &str = "services/domain/src/placement/round.rs";
@@ -34,7 +33,7 @@ const CHOICE: &str = "services/executor/src/reconciler/decide.rs";
 /// How the container of an attempt is named: even one that is listed by mistake is not found by another's name.
 const NAME: &str = "Self(format!(\"berth-{cluster}-{executor}-{job}-{number}-{epoch}\"))";
 
-const fn edit(file: &'static str, old: &'static str, new: &'static str) -> Edit {
+pub(super) const fn edit(file: &'static str, old: &'static str, new: &'static str) -> Edit {
     Edit { file, old, new }
 }
 
@@ -483,50 +482,6 @@ pub const MUTANTS: &[Mutant] = &[
             REPORTS,
             "session: Some((executor.clone(), session.clone())),",
             "session: Some((executor.clone(), session.clone())).filter(|_| !MUTANT),",
-        )],
-    },
-];
-
-/// How the scripts of commits are read; what it becomes has the same text once, so that the next bug finds it, too.
-const COMMIT_SCRIPT: &str = "let commit = include_str!(\"lua/commit.lua\");";
-/// The same of the script of the lock.
-const LOCK_SCRIPT: &str = "lock: writes(include_str!(\"lua/lock.lua\")),";
-
-/// Bugs of the scripts that run in Redis, which the simulation has no Redis for: real processes show them.
-pub const SCRIPT_MUTANTS: &[Mutant] = &[
-    Mutant {
-        name: "script-leaves-index",
-        about: "a job stays in the set that it was in",
-        edits: &[edit(
-            SCRIPTS,
-            COMMIT_SCRIPT,
-            "let commit = include_str!(\"lua/commit.lua\");
-        let commit =
-            if MUTANT { &*commit.replacen(\"move(parts(index).key, id, false)\", \"\", 1).leak() } else { commit };",
-        )],
-    },
-    Mutant {
-        name: "script-never-releases",
-        about: "what a job held stays reserved",
-        edits: &[edit(
-            SCRIPTS,
-            COMMIT_SCRIPT,
-            "let commit = include_str!(\"lua/commit.lua\");
-        let commit =
-            if MUTANT { &*commit.replacen(\"add_reserved(id, -tonumber(cpu), -tonumber(memory))\", \"\", 1).leak() } else { commit };",
-        )],
-    },
-    Mutant {
-        name: "script-epoch-stays",
-        about: "the next leader has the epoch of the one before",
-        edits: &[edit(
-            SCRIPTS,
-            LOCK_SCRIPT,
-            "lock: writes(if MUTANT {
-                &*include_str!(\"lua/lock.lua\").replacen(\"math.max(epoch + 1, now)\", \"math.max(epoch, 1)\", 1).leak()
-            } else {
-                include_str!(\"lua/lock.lua\")
-            }),",
         )],
     },
 ];

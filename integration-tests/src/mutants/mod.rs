@@ -3,8 +3,10 @@
 //! throws; the product's own sources know nothing of it.
 
 mod list;
+mod scripts;
 
-pub use list::{MUTANTS, SCRIPT_MUTANTS};
+pub use list::MUTANTS;
+pub use scripts::SCRIPT_MUTANTS;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

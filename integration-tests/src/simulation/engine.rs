@@ -64,8 +64,17 @@ impl Quirks {
         Ok(())
     }
 
+    /// The engine that a call has reached is still there to answer it.
+    fn stays(&self) -> Result<(), EngineError> {
+        if self.has(Engine::Stopped) {
+            return Err(EngineError::Unavailable("unexpected EOF".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Loses the answer of a call that was carried out.
     fn lose(&self) -> Result<(), EngineError> {
+        self.stays()?;
         if self.shows(Engine::LostAnswers) {
             return Err(EngineError::Unavailable("the answer was lost".to_owned()));
         }
@@ -85,7 +94,9 @@ pub struct QuirkyRuntime {
 impl Runtime for QuirkyRuntime {
     async fn list(&self, owner: &Owner) -> Result<Vec<Listed>, EngineError> {
         self.quirks.answer().await?;
-        self.inner.list(owner).await
+        let listed = self.inner.list(owner).await?;
+        self.quirks.stays()?;
+        Ok(listed)
     }
 
     async fn ping(&self) -> Result<(), EngineError> {
@@ -130,19 +141,18 @@ impl Runtime for QuirkyRuntime {
         }
         if self.quirks.has(Engine::EarlyWaits) {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            return Ok(());
+        } else {
+            self.inner.wait(container).await?;
         }
-        self.inner.wait(container).await?;
         // An engine that goes down with its containers tells nobody how these end.
-        if self.quirks.has(Engine::Stopped) {
-            return Err(EngineError::Unavailable("unexpected EOF".to_owned()));
-        }
-        Ok(())
+        self.quirks.stays()
     }
 
     async fn inspect(&self, container: &ContainerName) -> Result<Option<Inspected>, EngineError> {
         self.quirks.answer().await?;
-        self.inner.inspect(container).await
+        let inspected = self.inner.inspect(container).await?;
+        self.quirks.stays()?;
+        Ok(inspected)
     }
 
     async fn signal(&self, container: &ContainerName, signal: Signal) -> Result<Delivery, EngineError> {

@@ -53,6 +53,9 @@ pub fn play(plan: &Plan) -> Report {
     let mut record = seen.record();
     let unanswered = plan.jobs.iter().filter(|wish| !record.is_acknowledged(wish.number));
     let unanswered = unanswered.map(|wish| format!("the submit of {}", Part::Job(wish.number))).collect();
+    // What was lost when it was read, and was there again afterwards, may have been read in any order.
+    let returned = std::mem::take(&mut record.returned);
+    record.reads.iter_mut().for_each(|reads| reads.retain(|read| !returned.contains(&read.job)));
     let history = History {
         submits: std::mem::take(&mut record.submits),
         aborts: std::mem::take(&mut record.aborts),
@@ -69,6 +72,7 @@ pub fn play(plan: &Plan) -> Report {
         is_quiet: true,
         calm_since_ms: at_ms(calm_since),
         until_ms: end_ms,
+        lost_ms: record.lost_ms,
     };
     let store_skew_ms = world.store_skew_ms.load(Ordering::SeqCst);
     Report {

@@ -18,6 +18,8 @@ pub(super) enum Line {
         calm_since_ms: u64,
         #[serde(default)]
         until_ms: u64,
+        #[serde(default)]
+        lost_ms: u64,
     },
     /// A submit, with the job where it was acknowledged.
     Submit {
@@ -167,6 +169,8 @@ pub(super) struct JobLine {
     pub constraints: Vec<String>,
     #[serde(default)]
     pub gpu_count: u32,
+    #[serde(default)]
+    pub gpu_models: Vec<String>,
     #[serde(default = "middle")]
     pub priority: u8,
     #[serde(default)]
@@ -218,6 +222,8 @@ pub(super) struct ExecutorLine {
     pub memory_bytes: u64,
     #[serde(default)]
     pub gpu_device_ids: Vec<String>,
+    #[serde(default)]
+    pub gpu_models: Vec<String>,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }

@@ -50,9 +50,10 @@ pub fn read(from: impl BufRead) -> Result<History, FileError> {
 
 fn take(history: &mut History, line: Line) -> Result<(), String> {
     match line {
-        Line::Settings { lost_after_ms, is_quiet, calm_since_ms, until_ms } => {
+        Line::Settings { lost_after_ms, is_quiet, calm_since_ms, until_ms, lost_ms } => {
             (history.lost_after_ms, history.is_quiet) = (lost_after_ms, is_quiet);
             (history.calm_since_ms, history.until_ms) = (calm_since_ms, until_ms);
+            history.lost_ms = lost_ms;
         }
         Line::Submit { key, spec, job, refused, began_ms, answered_ms, end, exit_code: code } => {
             let end = end.as_deref().map(state).transpose()?;
@@ -171,8 +172,8 @@ fn job_of(line: JobLine, revision: u64) -> Result<Job, String> {
         cpu_millis: line.cpu_millis,
         memory_bytes: line.memory_bytes,
         gpu_count: line.gpu_count,
+        gpu_models: line.gpu_models,
         constraints: line.constraints.iter().map(constraint).collect::<Result<_, _>>()?,
-        ..Demand::default()
     };
     let spec = JobSpec {
         image: String::new(),
@@ -216,11 +217,13 @@ fn job_of(line: JobLine, revision: u64) -> Result<Job, String> {
 }
 
 fn executor_of(line: ExecutorLine, revision: u64) -> Executor {
-    let device = |id: String| GpuDevice { id, model: String::new(), emulated: true };
+    // Those beyond the list are of a model that nobody knows.
+    let models = line.gpu_models.into_iter().chain(std::iter::repeat(String::new()));
+    let device = |(id, model): (String, String)| GpuDevice { id, model, emulated: true };
     let capacity = Capacity {
         cpu_millis: line.cpu_millis,
         memory_bytes: line.memory_bytes,
-        gpus: line.gpu_device_ids.into_iter().map(device).collect(),
+        gpus: line.gpu_device_ids.into_iter().zip(models).map(device).collect(),
     };
     Executor {
         session: line.session.map(SessionId::trusted),

@@ -28,6 +28,7 @@ pub fn write(history: &History, to: &mut impl Write) -> Result<(), FileError> {
         is_quiet: history.is_quiet,
         calm_since_ms: history.calm_since_ms,
         until_ms: history.until_ms,
+        lost_ms: history.lost_ms,
     })?;
     for submit in &history.submits {
         put(submitted(submit))?;
@@ -136,6 +137,7 @@ fn job(job: &Job) -> JobLine {
         memory_bytes: job.demand.memory_bytes,
         constraints: job.demand.constraints.iter().map(ToString::to_string).collect(),
         gpu_count: job.demand.gpu_count,
+        gpu_models: job.demand.gpu_models.clone(),
         priority: job.priority,
         queue_timeout_ms: job.queue_timeout_ms,
         requeue_timeout_ms: job.requeue_timeout_ms,
@@ -165,6 +167,7 @@ fn executor(executor: &Executor) -> ExecutorLine {
         cpu_millis: executor.capacity.cpu_millis,
         memory_bytes: executor.capacity.memory_bytes,
         gpu_device_ids: executor.capacity.gpus.iter().map(|gpu| gpu.id.clone()).collect(),
+        gpu_models: executor.capacity.gpus.iter().map(|gpu| gpu.model.clone()).collect(),
         labels: executor.labels.clone(),
     }
 }
