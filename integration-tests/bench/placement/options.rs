@@ -79,6 +79,8 @@ pub struct Wanted {
     pub mode: Mode,
     /// Where a plot goes.
     pub plot: Option<PathBuf>,
+    /// A promise that is not kept fails the run.
+    pub is_checked: bool,
 }
 
 /// What can be asked for.
@@ -86,8 +88,8 @@ pub fn usage() -> String {
     let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
     format!(
         "usage: ./run bench placement [--nodes FILE] [--pods FILE|NAME...] [--seeds A-B]\n  \
-         [--policy POLICY|all] [--variant noshare|frac] [--order file|shuffled]\n  \
-         [--mode online|batch|dynamic|rounds] [--load L] [--plot FILE.svg]\npolicies: {}, all",
+         [--policy POLICY...|all] [--variant noshare|frac] [--order file|shuffled]\n  \
+         [--mode online|batch|dynamic|rounds] [--load L] [--plot FILE.svg] [--check]\npolicies: {}, all",
         names.join(", ")
     )
 }
@@ -106,6 +108,7 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
         is_shuffled: false,
         mode: Mode::Online,
         plot: None,
+        is_checked: false,
     };
     let (mut arguments, mut load) = (arguments.peekable(), None);
     while let Some(option) = arguments.next() {
@@ -113,8 +116,15 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
         while let Some(value) = arguments.next_if(|argument| !argument.starts_with("--")) {
             values.push(value);
         }
+        if option == "--check" {
+            if !values.is_empty() {
+                return Err(refused(&option, "takes no value"));
+            }
+            wanted.is_checked = true;
+            continue;
+        }
         let [first, others @ ..] = values.as_slice() else { return Err(refused(&option, "has no value")) };
-        if !others.is_empty() && option != "--pods" {
+        if !others.is_empty() && !["--pods", "--policy"].contains(&option.as_str()) {
             return Err(refused(&option, "has one value"));
         }
         let unknown = || refused(&option, &format!("does not know {first:?}"));
@@ -122,8 +132,7 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
             ("--nodes", file) => wanted.nodes = file_at(file),
             ("--pods", _) => wanted.pods = values.iter().map(|value| list_at(value)).collect(),
             ("--seeds", text) => wanted.seeds = seeds(text).ok_or_else(unknown)?,
-            ("--policy", "all") => wanted.policies = Kind::ALL.to_vec(),
-            ("--policy", name) => wanted.policies = vec![Kind::parse(name).ok_or_else(unknown)?],
+            ("--policy", _) => wanted.policies = policies(&values)?,
             ("--variant", "noshare") => wanted.variant = Variant::Noshare,
             ("--variant", "frac") => wanted.variant = Variant::Frac,
             ("--order", "file") => wanted.is_shuffled = false,
@@ -150,6 +159,18 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
 
 fn refused(option: &str, why: &str) -> Failure {
     Failure::usage(format!("{option} {why}.\n{}", usage()))
+}
+
+/// Reads names of policies; they run in the order of reports.
+fn policies(names: &[String]) -> Result<Vec<Kind>, Failure> {
+    if names == ["all"] {
+        return Ok(Kind::ALL.to_vec());
+    }
+    let named = |name: &String| {
+        Kind::parse(name).ok_or_else(|| refused("--policy", &format!("does not know {name:?}")))
+    };
+    let named: Vec<Kind> = names.iter().map(named).collect::<Result<_, _>>()?;
+    Ok(Kind::ALL.into_iter().filter(|kind| named.contains(kind)).collect())
 }
 
 /// Reads `A-B` or `N`.

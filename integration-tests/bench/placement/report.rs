@@ -9,7 +9,7 @@ use crate::policies::Kind;
 
 /// The allocation that was published for fragmentation gradient descent at 100 % arrived ("Beware of
 /// Fragmentation", USENIX ATC 2023): variant `frac`, one by one, nodes in the order of the file.
-const PUBLISHED: [(&str, f64); 2] = [("default", 95.23), ("gpuspec33", 87.84)];
+pub const PUBLISHED: [(&str, f64); 2] = [("default", 95.23), ("gpuspec33", 87.84)];
 
 /// One seed of one policy on one trace, up to a mark.
 #[derive(Debug, Clone)]
@@ -47,7 +47,8 @@ impl Row {
     }
 }
 
-fn rounded(value: Option<f64>) -> Option<f64> {
+/// A figure with three digits.
+pub fn rounded(value: Option<f64>) -> Option<f64> {
     value.map(|value| (value * 1_000.0).round() / 1_000.0)
 }
 

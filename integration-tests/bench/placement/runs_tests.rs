@@ -57,13 +57,18 @@ fn options_are_read_as_users_write_them() {
     assert_eq!(wanted.mode, Mode::Dynamic(1.0));
     assert_eq!(wanted.pods.len(), 2);
     assert!(wanted.pods[1].ends_with("openb_pod_list_cpu250.csv"));
+    assert!(!wanted.is_checked);
+    let wanted = read(&["--policy", "ours", "fgd", "ours", "--check"]).expect("it is understood");
+    assert_eq!((wanted.policies, wanted.is_checked), (vec![Kind::Fgd, Kind::Ours], true));
     assert_eq!(read(&[]).expect("all has defaults").policies.len(), Kind::ALL.len());
 }
 
 #[test]
 fn what_is_not_understood_is_refused_with_the_usage() {
-    let refused: [&[&str]; 8] = [
+    let refused: [&[&str]; 10] = [
         &["--policy", "best"],
+        &["--policy", "fgd", "all"],
+        &["--check", "all"],
         &["--seeds", "5-3"],
         &["--variant"],
         &["--mode", "later"],
