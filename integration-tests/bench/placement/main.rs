@@ -7,6 +7,7 @@ mod checks;
 mod checks_tests;
 mod cluster;
 mod dynamic;
+mod misfits;
 mod options;
 mod plot;
 mod policies;

@@ -1,9 +1,11 @@
 //! What is asked for on the command line, and why a run ends without having measured anything.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use berth_integration_tests::tools::from_caller;
 
+use crate::misfits::Misfit;
 use crate::policies::Kind;
 use crate::trace::file_of;
 
@@ -97,7 +99,7 @@ pub fn usage() -> String {
 /// Reads the command line.
 ///
 /// # Errors
-/// Says what cannot be understood, with the usage.
+/// Says what cannot be understood, or does not apply, with the usage.
 pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> {
     let mut wanted = Wanted {
         nodes: in_folder(NODES),
@@ -110,8 +112,9 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
         plot: None,
         is_checked: false,
     };
-    let (mut arguments, mut load) = (arguments.peekable(), None);
+    let (mut arguments, mut given, mut load) = (arguments.peekable(), BTreeSet::new(), None);
     while let Some(option) = arguments.next() {
+        given.insert(option.clone());
         let mut values = Vec::new();
         while let Some(value) = arguments.next_if(|argument| !argument.starts_with("--")) {
             values.push(value);
@@ -147,12 +150,14 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
             _ => return Err(refused(&option, "is not known")),
         }
     }
-    match (wanted.mode, load) {
-        (Mode::Dynamic(_), Some(load)) => wanted.mode = Mode::Dynamic(load),
-        (Mode::Online | Mode::Batch | Mode::Rounds, Some(_)) => {
-            return Err(refused("--load", "is for --mode dynamic"));
-        }
-        (_, None) => {}
+    if let (Mode::Dynamic(wanted), Some(load)) = (&mut wanted.mode, load) {
+        *wanted = load;
+    }
+    if wanted.mode == Mode::Rounds && !given.contains("--seeds") {
+        wanted.seeds = (0, 0);
+    }
+    if let Some(misfit) = Misfit::of(&wanted, &given) {
+        return Err(Failure::usage(format!("{misfit}.\n{}", usage())));
     }
     Ok(wanted)
 }

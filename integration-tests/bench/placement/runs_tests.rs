@@ -5,6 +5,7 @@ use std::io::Write;
 use crate::arrivals::{MARKS_PCT, Placed, batch, in_order, online};
 use crate::cluster::{ANY_MODEL, Cluster, MAX_GPUS, Node, Room, Shape, WHOLE};
 use crate::dynamic::{Waits, dynamic};
+use crate::misfits::Misfit;
 use crate::options::{self, Failure, Mode, Variant, Wanted};
 use crate::plot;
 use crate::policies::Kind;
@@ -82,6 +83,38 @@ fn what_is_not_understood_is_refused_with_the_usage() {
         assert_eq!(failure.code, 2, "{arguments:?}");
         assert!(failure.message.contains("policies: random, first-fit"), "{arguments:?}");
     }
+}
+
+#[test]
+fn what_does_not_apply_is_refused_with_what_to_do() {
+    let rounds: [(&[&str], Misfit); 5] = [
+        (&["--policy", "ours"], Misfit::OfPolicies("--policy")),
+        (&["--plot", "file.svg"], Misfit::OfPolicies("--plot")),
+        (&["--seeds", "0-9"], Misfit::Seeds),
+        (&["--variant", "frac"], Misfit::PartsInRounds),
+        (&["--load", "0.9"], Misfit::Load),
+    ];
+    let rounds = rounds.map(|(others, misfit)| ([&["--mode", "rounds"], others].concat(), misfit));
+    let frac = |mode, policies: &[&'static str]| [&["--mode", mode, "--variant", "frac"], policies].concat();
+    let others = [
+        (vec!["--mode", "batch", "--load", "0.9"], Misfit::Load),
+        (frac("batch", &[]), Misfit::PartsInQueue),
+        (frac("batch", &["--policy", "fgd", "ours"]), Misfit::PartsInQueue),
+        (frac("dynamic", &["--policy", "ours-untold"]), Misfit::PartsInQueue),
+    ];
+    for (arguments, misfit) in rounds.into_iter().chain(others) {
+        let failure = read(&arguments).expect_err("it is refused");
+        assert_eq!((failure.code, failure.message.lines().next()), (2, Some(&*format!("{misfit}."))));
+    }
+    let applies: [&[&str]; 5] = [
+        &["--mode", "rounds", "--seeds", "7", "--variant", "noshare", "--order", "shuffled", "--check"],
+        &["--mode", "online", "--variant", "frac", "--policy", "ours"],
+        &["--mode", "batch", "--variant", "frac", "--policy", "fgd"],
+        &["--mode", "dynamic", "--variant", "frac", "--policy", "random", "fgd", "--load", "1.0"],
+        &["--load", "1.0", "--mode", "dynamic"],
+    ];
+    applies.into_iter().for_each(|arguments| drop(read(arguments).expect("it applies")));
+    assert_eq!(read(&["--mode", "rounds"]).expect("it applies").seeds, (0, 0), "one seed is drawn by");
 }
 
 #[test]
