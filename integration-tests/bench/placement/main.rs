@@ -174,7 +174,7 @@ fn rows_of(run: &Run<'_>, fleet: &Fleet, wanted: &Wanted) -> Result<Vec<Row>, Fa
                 (cluster, policy) = (empty.clone(), kind.make(&empty, workload, seed));
                 let placed = match kind.own_queue() {
                     Some(is_told) => {
-                        let whole = Whole::new(&mut cluster, workload, is_told);
+                        let whole = Whole::new(&mut cluster, workload, is_told, wanted.reach);
                         whole_batch(whole, &empty, workload, &pods, mark)
                     }
                     None => batch(&mut cluster, workload, &pods, mark, policy.as_mut()),
@@ -189,9 +189,13 @@ fn rows_of(run: &Run<'_>, fleet: &Fleet, wanted: &Wanted) -> Result<Vec<Row>, Fa
         Mode::Dynamic(load) => {
             let all = empty.gpu_millis();
             let (placed, waits) = match kind.own_queue() {
-                Some(is_told) => {
-                    dynamic(&mut Whole::new(&mut cluster, workload, is_told), workload, all, load, seed)
-                }
+                Some(is_told) => dynamic(
+                    &mut Whole::new(&mut cluster, workload, is_told, wanted.reach),
+                    workload,
+                    all,
+                    load,
+                    seed,
+                ),
                 None => {
                     let mut waiting = OneByOne::new(&mut cluster, workload, policy.as_mut());
                     dynamic(&mut waiting, workload, all, load, seed)

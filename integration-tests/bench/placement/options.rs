@@ -8,6 +8,7 @@ use berth_integration_tests::tools::from_caller;
 use crate::misfits::Misfit;
 use crate::policies::Kind;
 use crate::trace::file_of;
+use crate::whole::Reach;
 
 /// The pod lists that are run unless others are named.
 const TRACES: [&str; 4] = ["default", "gpuspec33", "multigpu50", "cpu250"];
@@ -79,6 +80,8 @@ pub struct Wanted {
     pub is_shuffled: bool,
     /// How they come.
     pub mode: Mode,
+    /// How far a round of Berth's own queue goes.
+    pub reach: Reach,
     /// Where a plot goes.
     pub plot: Option<PathBuf>,
     /// A promise that is not kept fails the run.
@@ -91,7 +94,8 @@ pub fn usage() -> String {
     format!(
         "usage: ./run bench placement [--nodes FILE] [--pods FILE|NAME...] [--seeds A-B]\n  \
          [--policy POLICY...|all] [--variant noshare|frac] [--order file|shuffled]\n  \
-         [--mode online|batch|dynamic|rounds] [--load L] [--plot FILE.svg] [--check]\npolicies: {}, all",
+         [--mode online|batch|dynamic|rounds] [--load L] [--round leader|whole]\n  \
+         [--plot FILE.svg] [--check]\npolicies: {}, all",
         names.join(", ")
     )
 }
@@ -109,6 +113,7 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
         variant: Variant::Noshare,
         is_shuffled: false,
         mode: Mode::Online,
+        reach: Reach::Whole,
         plot: None,
         is_checked: false,
     };
@@ -146,7 +151,9 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
             ("--mode", "rounds") => wanted.mode = Mode::Rounds,
             ("--plot", file) => wanted.plot = Some(from_caller(file)),
             ("--load", text) => load = Some(parse_load(text).ok_or_else(unknown)?),
-            ("--variant" | "--order" | "--mode", _) => return Err(unknown()),
+            ("--round", "leader") => wanted.reach = Reach::Leader,
+            ("--round", "whole") => wanted.reach = Reach::Whole,
+            ("--variant" | "--order" | "--mode" | "--round", _) => return Err(unknown()),
             _ => return Err(refused(&option, "is not known")),
         }
     }
