@@ -2,8 +2,12 @@
 //! definitions, on the same sequences of pods. Ends with one line of JSON.
 
 mod arrivals;
+mod checks;
+#[cfg(test)]
+mod checks_tests;
 mod cluster;
 mod dynamic;
+mod misfits;
 mod options;
 mod plot;
 mod policies;
@@ -27,6 +31,7 @@ use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
 use crate::arrivals::{MARKS_PCT, batch, online, whole_batch};
+use crate::checks::Verdict;
 use crate::cluster::Cluster;
 use crate::dynamic::dynamic;
 use crate::options::{Failure, Mode, Wanted};
@@ -65,34 +70,56 @@ fn measure(began: Instant) -> Result<(), Failure> {
     let fleet = read_fleet(&wanted.nodes)?;
     let read = |file: &std::path::PathBuf| Workload::of(&read_trace(file, &fleet)?, wanted.variant);
     let workloads: Vec<Workload> = wanted.pods.iter().map(read).collect::<Result<_, _>>()?;
-    if let (Mode::Rounds, Some(workload)) = (wanted.mode, workloads.first()) {
-        let timed = rounds(&in_order(&fleet, wanted.is_shuffled, wanted.seeds.0), workload, wanted.seeds.0);
-        let rows = timed.iter().map(Timed::json).collect();
-        close(began, &wanted, rows);
-        return Ok(());
-    }
+    let (rows, verdict) = match wanted.mode {
+        Mode::Rounds => {
+            let (cluster, seed) = (in_order(&fleet, wanted.is_shuffled, wanted.seeds.0), wanted.seeds.0);
+            let timed: Vec<Timed> =
+                workloads.iter().flat_map(|workload| rounds(&cluster, workload, seed)).collect();
+            (timed.iter().map(Timed::json).collect(), Verdict::of_rounds(&timed))
+        }
+        Mode::Online | Mode::Batch | Mode::Dynamic(_) => {
+            let rows = run_all(&runs(&workloads, &wanted), &fleet, &wanted)?;
+            report::print(&rows, &wanted);
+            if let Some(file) = &wanted.plot {
+                plot::draw(&rows, file)?;
+            }
+            (rows.iter().map(Row::json).collect(), Verdict::of_policies(&rows, &wanted))
+        }
+    };
+    let verdict = wanted.is_checked.then_some(verdict);
+    verdict.iter().for_each(Verdict::print);
+    close(began, &wanted, rows, verdict.as_ref())
+}
+
+fn runs<'a>(workloads: &'a [Workload], wanted: &Wanted) -> Vec<Run<'a>> {
     let mut runs = Vec::new();
-    for workload in &workloads {
+    for workload in workloads {
         for policy in &wanted.policies {
             let seeds = wanted.seeds.0..=wanted.seeds.1;
             runs.extend(seeds.map(|seed| Run { policy: *policy, workload, seed }));
         }
     }
-    let rows = run_all(&runs, &fleet, &wanted)?;
-    report::print(&rows, &wanted);
-    if let Some(file) = &wanted.plot {
-        plot::draw(&rows, file)?;
-    }
-    close(began, &wanted, rows.iter().map(Row::json).collect());
-    Ok(())
+    runs
 }
 
-fn close(began: Instant, wanted: &Wanted, rows: Vec<Value>) {
+/// Prints the last line.
+///
+/// # Errors
+/// Fails where what is promised was asked for and is not so.
+fn close(
+    began: Instant,
+    wanted: &Wanted,
+    rows: Vec<Value>,
+    verdict: Option<&Verdict>,
+) -> Result<(), Failure> {
+    let outcome = verdict.map_or(Ok(()), Verdict::outcome);
     let closing = json!({
-        "recipe": "bench", "ok": true, "seed": wanted.seeds.0, "seconds": began.elapsed().as_secs(),
+        "recipe": "bench", "ok": outcome.is_ok(), "seed": wanted.seeds.0, "seconds": began.elapsed().as_secs(),
         "conditions": report::conditions(wanted), "peakMemoryMib": peak_memory_mib(), "rows": rows,
+        "checks": verdict.map(Verdict::json),
     });
     println!("{closing}");
+    outcome
 }
 
 /// Runs on as many threads as there are cores; the rows stand in the order of the runs.
@@ -147,7 +174,7 @@ fn rows_of(run: &Run<'_>, fleet: &Fleet, wanted: &Wanted) -> Result<Vec<Row>, Fa
                 (cluster, policy) = (empty.clone(), kind.make(&empty, workload, seed));
                 let placed = match kind.own_queue() {
                     Some(is_told) => {
-                        let whole = Whole::new(&mut cluster, workload, is_told);
+                        let whole = Whole::new(&mut cluster, workload, is_told, wanted.reach);
                         whole_batch(whole, &empty, workload, &pods, mark)
                     }
                     None => batch(&mut cluster, workload, &pods, mark, policy.as_mut()),
@@ -162,9 +189,13 @@ fn rows_of(run: &Run<'_>, fleet: &Fleet, wanted: &Wanted) -> Result<Vec<Row>, Fa
         Mode::Dynamic(load) => {
             let all = empty.gpu_millis();
             let (placed, waits) = match kind.own_queue() {
-                Some(is_told) => {
-                    dynamic(&mut Whole::new(&mut cluster, workload, is_told), workload, all, load, seed)
-                }
+                Some(is_told) => dynamic(
+                    &mut Whole::new(&mut cluster, workload, is_told, wanted.reach),
+                    workload,
+                    all,
+                    load,
+                    seed,
+                ),
                 None => {
                     let mut waiting = OneByOne::new(&mut cluster, workload, policy.as_mut());
                     dynamic(&mut waiting, workload, all, load, seed)

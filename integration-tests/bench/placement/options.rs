@@ -1,11 +1,14 @@
 //! What is asked for on the command line, and why a run ends without having measured anything.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use berth_integration_tests::tools::from_caller;
 
+use crate::misfits::Misfit;
 use crate::policies::Kind;
 use crate::trace::file_of;
+use crate::whole::Reach;
 
 /// The pod lists that are run unless others are named.
 const TRACES: [&str; 4] = ["default", "gpuspec33", "multigpu50", "cpu250"];
@@ -77,8 +80,12 @@ pub struct Wanted {
     pub is_shuffled: bool,
     /// How they come.
     pub mode: Mode,
+    /// How far a round of Berth's own queue goes.
+    pub reach: Reach,
     /// Where a plot goes.
     pub plot: Option<PathBuf>,
+    /// A promise that is not kept fails the run.
+    pub is_checked: bool,
 }
 
 /// What can be asked for.
@@ -86,8 +93,9 @@ pub fn usage() -> String {
     let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
     format!(
         "usage: ./run bench placement [--nodes FILE] [--pods FILE|NAME...] [--seeds A-B]\n  \
-         [--policy POLICY|all] [--variant noshare|frac] [--order file|shuffled]\n  \
-         [--mode online|batch|dynamic|rounds] [--load L] [--plot FILE.svg]\npolicies: {}, all",
+         [--policy POLICY...|all] [--variant noshare|frac] [--order file|shuffled]\n  \
+         [--mode online|batch|dynamic|rounds] [--load L] [--round leader|whole]\n  \
+         [--plot FILE.svg] [--check]\npolicies: {}, all",
         names.join(", ")
     )
 }
@@ -95,7 +103,7 @@ pub fn usage() -> String {
 /// Reads the command line.
 ///
 /// # Errors
-/// Says what cannot be understood, with the usage.
+/// Says what cannot be understood, or does not apply, with the usage.
 pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> {
     let mut wanted = Wanted {
         nodes: in_folder(NODES),
@@ -105,16 +113,26 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
         variant: Variant::Noshare,
         is_shuffled: false,
         mode: Mode::Online,
+        reach: Reach::Whole,
         plot: None,
+        is_checked: false,
     };
-    let (mut arguments, mut load) = (arguments.peekable(), None);
+    let (mut arguments, mut given, mut load) = (arguments.peekable(), BTreeSet::new(), None);
     while let Some(option) = arguments.next() {
+        given.insert(option.clone());
         let mut values = Vec::new();
         while let Some(value) = arguments.next_if(|argument| !argument.starts_with("--")) {
             values.push(value);
         }
+        if option == "--check" {
+            if !values.is_empty() {
+                return Err(refused(&option, "takes no value"));
+            }
+            wanted.is_checked = true;
+            continue;
+        }
         let [first, others @ ..] = values.as_slice() else { return Err(refused(&option, "has no value")) };
-        if !others.is_empty() && option != "--pods" {
+        if !others.is_empty() && !["--pods", "--policy"].contains(&option.as_str()) {
             return Err(refused(&option, "has one value"));
         }
         let unknown = || refused(&option, &format!("does not know {first:?}"));
@@ -122,8 +140,7 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
             ("--nodes", file) => wanted.nodes = file_at(file),
             ("--pods", _) => wanted.pods = values.iter().map(|value| list_at(value)).collect(),
             ("--seeds", text) => wanted.seeds = seeds(text).ok_or_else(unknown)?,
-            ("--policy", "all") => wanted.policies = Kind::ALL.to_vec(),
-            ("--policy", name) => wanted.policies = vec![Kind::parse(name).ok_or_else(unknown)?],
+            ("--policy", _) => wanted.policies = policies(&values)?,
             ("--variant", "noshare") => wanted.variant = Variant::Noshare,
             ("--variant", "frac") => wanted.variant = Variant::Frac,
             ("--order", "file") => wanted.is_shuffled = false,
@@ -134,22 +151,38 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Wanted, Failure> 
             ("--mode", "rounds") => wanted.mode = Mode::Rounds,
             ("--plot", file) => wanted.plot = Some(from_caller(file)),
             ("--load", text) => load = Some(parse_load(text).ok_or_else(unknown)?),
-            ("--variant" | "--order" | "--mode", _) => return Err(unknown()),
+            ("--round", "leader") => wanted.reach = Reach::Leader,
+            ("--round", "whole") => wanted.reach = Reach::Whole,
+            ("--variant" | "--order" | "--mode" | "--round", _) => return Err(unknown()),
             _ => return Err(refused(&option, "is not known")),
         }
     }
-    match (wanted.mode, load) {
-        (Mode::Dynamic(_), Some(load)) => wanted.mode = Mode::Dynamic(load),
-        (Mode::Online | Mode::Batch | Mode::Rounds, Some(_)) => {
-            return Err(refused("--load", "is for --mode dynamic"));
-        }
-        (_, None) => {}
+    if let (Mode::Dynamic(wanted), Some(load)) = (&mut wanted.mode, load) {
+        *wanted = load;
+    }
+    if wanted.mode == Mode::Rounds && !given.contains("--seeds") {
+        wanted.seeds = (0, 0);
+    }
+    if let Some(misfit) = Misfit::of(&wanted, &given) {
+        return Err(Failure::usage(format!("{misfit}.\n{}", usage())));
     }
     Ok(wanted)
 }
 
 fn refused(option: &str, why: &str) -> Failure {
     Failure::usage(format!("{option} {why}.\n{}", usage()))
+}
+
+/// Reads names of policies; they run in the order of reports.
+fn policies(names: &[String]) -> Result<Vec<Kind>, Failure> {
+    if names == ["all"] {
+        return Ok(Kind::ALL.to_vec());
+    }
+    let named = |name: &String| {
+        Kind::parse(name).ok_or_else(|| refused("--policy", &format!("does not know {name:?}")))
+    };
+    let named: Vec<Kind> = names.iter().map(named).collect::<Result<_, _>>()?;
+    Ok(Kind::ALL.into_iter().filter(|kind| named.contains(kind)).collect())
 }
 
 /// Reads `A-B` or `N`.

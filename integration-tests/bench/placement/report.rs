@@ -6,10 +6,11 @@ use crate::arrivals::Placed;
 use crate::dynamic::Waits;
 use crate::options::{Mode, Variant, Wanted};
 use crate::policies::Kind;
+use crate::whole::Reach;
 
 /// The allocation that was published for fragmentation gradient descent at 100 % arrived ("Beware of
 /// Fragmentation", USENIX ATC 2023): variant `frac`, one by one, nodes in the order of the file.
-const PUBLISHED: [(&str, f64); 2] = [("default", 95.23), ("gpuspec33", 87.84)];
+pub const PUBLISHED: [(&str, f64); 2] = [("default", 95.23), ("gpuspec33", 87.84)];
 
 /// One seed of one policy on one trace, up to a mark.
 #[derive(Debug, Clone)]
@@ -47,7 +48,8 @@ impl Row {
     }
 }
 
-fn rounded(value: Option<f64>) -> Option<f64> {
+/// A figure with three digits.
+pub fn rounded(value: Option<f64>) -> Option<f64> {
     value.map(|value| (value * 1_000.0).round() / 1_000.0)
 }
 
@@ -77,8 +79,12 @@ pub fn conditions(wanted: &Wanted) -> String {
         Mode::Dynamic(load) => format!("dynamic at load {load}"),
         Mode::Rounds => "rounds on one thread".to_owned(),
     };
+    let rounds = match wanted.reach {
+        Reach::Leader => ", rounds as a leader's",
+        Reach::Whole => "",
+    };
     let order = if wanted.is_shuffled { "shuffled" } else { "file" };
-    format!("{variant}, nodes in {order} order, {mode}, seeds {}-{}", wanted.seeds.0, wanted.seeds.1)
+    format!("{variant}, nodes in {order} order, {mode}{rounds}, seeds {}-{}", wanted.seeds.0, wanted.seeds.1)
 }
 
 fn print_table(table: &[&Row], wanted: &Wanted) {

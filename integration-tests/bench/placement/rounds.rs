@@ -27,8 +27,10 @@ const MOMENT: Moment =
 
 /// What the jobs find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scene {
+pub enum Scene {
+    /// Nodes on which nothing runs.
     Empty,
+    /// Nodes that are full but for what a tenth of the jobs has left.
     Fragmented,
     /// Fragmented nodes, and each job asks for a little less memory than the one before.
     Unlike,
@@ -37,7 +39,8 @@ enum Scene {
 impl Scene {
     const ALL: [Self; 3] = [Self::Empty, Self::Fragmented, Self::Unlike];
 
-    fn name(self) -> &'static str {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Empty => "empty",
             Self::Fragmented => "fragmented",
@@ -47,19 +50,29 @@ impl Scene {
 }
 
 /// What was measured at one size.
+#[derive(Debug)]
 pub struct Timed {
-    jobs: usize,
-    nodes: usize,
-    scene: Scene,
-    placed: usize,
-    round: Duration,
-    next: Duration,
+    /// The trace that the jobs are drawn from.
+    pub trace: String,
+    /// How many wait.
+    pub jobs: usize,
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// What the jobs find.
+    pub scene: Scene,
+    /// How many got a place.
+    pub placed: usize,
+    /// How long the round took.
+    pub round: Duration,
+    /// And the next one, once one more job had ended.
+    pub next: Duration,
 }
 
 impl Timed {
     /// The row as users' scripts read it.
     pub fn json(&self) -> Value {
         json!({
+            "trace": self.trace,
             "jobs": self.jobs,
             "nodes": self.nodes,
             "cluster": self.scene.name(),
@@ -136,7 +149,8 @@ fn timed(
     }
     times.sort_unstable();
     nexts.sort_unstable();
-    Timed { jobs, nodes, scene, placed, round: times[ROUNDS / 2], next: nexts[ROUNDS / 2] }
+    let (trace, round, next) = (workload.name.clone(), times[ROUNDS / 2], nexts[ROUNDS / 2]);
+    Timed { trace, jobs, nodes, scene, placed, round, next }
 }
 
 /// Fills the nodes, and lets a tenth of the jobs go.

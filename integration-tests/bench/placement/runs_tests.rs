@@ -2,17 +2,18 @@
 
 use std::io::Write;
 
-use crate::arrivals::{MARKS_PCT, Placed, batch, in_order, online};
+use crate::arrivals::{MARKS_PCT, Placed, batch, in_order, online, whole_batch};
 use crate::cluster::{ANY_MODEL, Cluster, MAX_GPUS, Node, Room, Shape, WHOLE};
 use crate::dynamic::{Waits, dynamic};
+use crate::misfits::Misfit;
 use crate::options::{self, Failure, Mode, Variant, Wanted};
 use crate::plot;
 use crate::policies::Kind;
 use crate::report::{Row, mean_and_sd};
 use crate::trace::{Trace, read_fleet, read_trace};
 use crate::waiting::OneByOne;
-use crate::whole::Whole;
-use crate::workload::Workload;
+use crate::whole::{Reach, Whole};
+use crate::workload::{ARRIVING_PCT, Workload};
 
 fn shape(cpu_millis: u64, gpus: u16, gpu_millis: u16) -> Shape {
     Shape { cpu_millis, memory_mib: 1, gpus, gpu_millis, models: ANY_MODEL }
@@ -57,13 +58,18 @@ fn options_are_read_as_users_write_them() {
     assert_eq!(wanted.mode, Mode::Dynamic(1.0));
     assert_eq!(wanted.pods.len(), 2);
     assert!(wanted.pods[1].ends_with("openb_pod_list_cpu250.csv"));
+    assert!(!wanted.is_checked);
+    let wanted = read(&["--policy", "ours", "fgd", "ours", "--check"]).expect("it is understood");
+    assert_eq!((wanted.policies, wanted.is_checked), (vec![Kind::Fgd, Kind::Ours], true));
     assert_eq!(read(&[]).expect("all has defaults").policies.len(), Kind::ALL.len());
 }
 
 #[test]
 fn what_is_not_understood_is_refused_with_the_usage() {
-    let refused: [&[&str]; 8] = [
+    let refused: [&[&str]; 10] = [
         &["--policy", "best"],
+        &["--policy", "fgd", "all"],
+        &["--check", "all"],
         &["--seeds", "5-3"],
         &["--variant"],
         &["--mode", "later"],
@@ -77,6 +83,42 @@ fn what_is_not_understood_is_refused_with_the_usage() {
         assert_eq!(failure.code, 2, "{arguments:?}");
         assert!(failure.message.contains("policies: random, first-fit"), "{arguments:?}");
     }
+}
+
+#[test]
+fn what_does_not_apply_is_refused_with_what_to_do() {
+    let rounds: [(&[&str], Misfit); 6] = [
+        (&["--round", "whole"], Misfit::OfPolicies("--round")),
+        (&["--policy", "ours"], Misfit::OfPolicies("--policy")),
+        (&["--plot", "file.svg"], Misfit::OfPolicies("--plot")),
+        (&["--seeds", "0-9"], Misfit::Seeds),
+        (&["--variant", "frac"], Misfit::PartsInRounds),
+        (&["--load", "0.9"], Misfit::Load),
+    ];
+    let rounds = rounds.map(|(others, misfit)| ([&["--mode", "rounds"], others].concat(), misfit));
+    let frac = |mode, policies: &[&'static str]| [&["--mode", mode, "--variant", "frac"], policies].concat();
+    let others = [
+        (vec!["--mode", "batch", "--load", "0.9"], Misfit::Load),
+        (vec!["--round", "leader"], Misfit::Round),
+        (vec!["--mode", "batch", "--round", "leader", "--policy", "fgd"], Misfit::Round),
+        (frac("batch", &[]), Misfit::PartsInQueue),
+        (frac("batch", &["--policy", "fgd", "ours"]), Misfit::PartsInQueue),
+        (frac("dynamic", &["--policy", "ours-untold"]), Misfit::PartsInQueue),
+    ];
+    for (arguments, misfit) in rounds.into_iter().chain(others) {
+        let failure = read(&arguments).expect_err("it is refused");
+        assert_eq!((failure.code, failure.message.lines().next()), (2, Some(&*format!("{misfit}."))));
+    }
+    let applies: [&[&str]; 6] = [
+        &["--mode", "dynamic", "--round", "leader", "--policy", "ours-untold"],
+        &["--mode", "rounds", "--seeds", "7", "--variant", "noshare", "--order", "shuffled", "--check"],
+        &["--mode", "online", "--variant", "frac", "--policy", "ours"],
+        &["--mode", "batch", "--variant", "frac", "--policy", "fgd"],
+        &["--mode", "dynamic", "--variant", "frac", "--policy", "random", "fgd", "--load", "1.0"],
+        &["--load", "1.0", "--mode", "dynamic"],
+    ];
+    applies.into_iter().for_each(|arguments| drop(read(arguments).expect("it applies")));
+    assert_eq!(read(&["--mode", "rounds"]).expect("it applies").seeds, (0, 0), "one seed is drawn by");
 }
 
 #[test]
@@ -162,13 +204,26 @@ fn a_queue_begins_with_the_hardest_of_what_fits_together() {
 }
 
 #[test]
+fn a_queue_longer_than_a_leaders_round_is_placed_in_several() {
+    let all = workload(vec![shape(1, 1, 1_000); 500]);
+    let placed = |reach| {
+        let (mut cluster, empty) = (cluster(60), cluster(60));
+        let whole = Whole::new(&mut cluster, &all, true, reach);
+        let placed = whole_batch(whole, &empty, &all, &all.pods, ARRIVING_PCT);
+        assert!(cluster.is_sound());
+        placed.unallocated_gpus
+    };
+    assert_eq!((placed(Reach::Leader), placed(Reach::Whole)), (0.0, 0.0));
+}
+
+#[test]
 fn nobody_waits_where_there_is_room_and_everybody_where_there_is_none() {
     let all = workload(vec![shape(1, 1, 1_000), shape(1, 1, 1_000), shape(1, 0, 0), shape(1, 8, 1_000)]);
     let run = |load, is_whole| {
         let mut cluster = cluster(20);
         let gpu_millis = cluster.gpu_millis();
         let (placed, waits) = if is_whole {
-            dynamic(&mut Whole::new(&mut cluster, &all, true), &all, gpu_millis, load, 3)
+            dynamic(&mut Whole::new(&mut cluster, &all, true, Reach::Leader), &all, gpu_millis, load, 3)
         } else {
             let mut policy = Kind::FirstFit.make(&cluster, &all, 0);
             dynamic(&mut OneByOne::new(&mut cluster, &all, policy.as_mut()), &all, gpu_millis, load, 3)

@@ -14,11 +14,32 @@ use crate::workload::Workload;
 /// The run begins then, so that nobody has waited for too long at its begin.
 const BEGINS_MS: u64 = 3_600_000;
 
+/// How far a round goes; where that is not to the end, others follow until nothing more is placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// As far as a leader's (`leader::decide` and `image` of `berth-scheduler`): what it commits is bounded, and so is
+    /// what it puts in order.
+    Leader,
+    /// To the end, all that wait put in order at once.
+    Whole,
+}
+
+impl Reach {
+    /// Places a round, and jobs put in order at once.
+    fn limits(self) -> (usize, usize) {
+        match self {
+            Self::Leader => (400, 4_096),
+            Self::Whole => (usize::MAX, usize::MAX),
+        }
+    }
+}
+
 /// The board, with the cluster in step.
 pub struct Whole<'a> {
     cluster: &'a mut Cluster,
     workload: &'a Workload,
     board: Board,
+    reach: Reach,
     waiting: HashMap<JobId, (usize, usize, Request)>,
     running: HashMap<usize, Running>,
 }
@@ -33,7 +54,7 @@ struct Running {
 
 impl<'a> Whole<'a> {
     /// Tells a board of the nodes, and of what will come where it `is_told`.
-    pub fn new(cluster: &'a mut Cluster, workload: &'a Workload, is_told: bool) -> Self {
+    pub fn new(cluster: &'a mut Cluster, workload: &'a Workload, is_told: bool, reach: Reach) -> Self {
         let mut board = Board::new(Placement::default());
         for (index, node) in cluster.nodes.iter().enumerate() {
             board.put_executor(&executor(index), &capacity(node, index), &BTreeMap::new(), true);
@@ -41,7 +62,7 @@ impl<'a> Whole<'a> {
         for pod in workload.pods.iter().filter(|_| is_told) {
             board.count_arrivals(&demand(&workload.shapes[*pod]), 1);
         }
-        Self { cluster, workload, board, waiting: HashMap::new(), running: HashMap::new() }
+        Self { cluster, workload, board, reach, waiting: HashMap::new(), running: HashMap::new() }
     }
 
     /// Adds a pod that waits.
@@ -54,14 +75,17 @@ impl<'a> Whole<'a> {
 
     /// Places what can be placed.
     pub fn round(&mut self, now_ms: u64) -> Vec<usize> {
-        let moment = Moment {
-            now_ms: BEGINS_MS + now_ms,
-            limit: usize::MAX,
-            window: usize::MAX,
-            with_unrepeatable: true,
-        };
-        let placed = self.board.plan(&moment).placed;
-        placed.into_iter().filter_map(|(job, choice)| self.place(&job, choice)).collect()
+        let (limit, window) = self.reach.limits();
+        let moment = Moment { now_ms: BEGINS_MS + now_ms, limit, window, with_unrepeatable: true };
+        let mut started = Vec::new();
+        loop {
+            let placed = self.board.plan(&moment).placed;
+            let is_last = placed.is_empty() || self.reach == Reach::Whole;
+            started.extend(placed.into_iter().filter_map(|(job, choice)| self.place(&job, choice)));
+            if is_last {
+                return started;
+            }
+        }
     }
 
     fn place(&mut self, job: &JobId, choice: Choice) -> Option<usize> {

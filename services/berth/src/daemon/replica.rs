@@ -185,3 +185,33 @@ impl Started {
         served.context("the gRPC listener failed")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        clocks: Clocks,
+    }
+
+    fn placement(arguments: &[&str]) -> Result<Placement, clap::Error> {
+        let line = CommandLine::try_parse_from([&["berth"][..], arguments].concat())?;
+        let config = line.clocks.config(SchedulerId::trusted("scheduler-1"), "cluster");
+        Ok(config.expect("the defaults agree").placement)
+    }
+
+    #[test]
+    fn executors_are_chosen_as_the_command_line_says() {
+        let policy = |arguments: &[&str]| placement(arguments).expect("is understood").policy;
+        assert_eq!(policy(&[]), Policy::Auto);
+        assert_eq!(policy(&["--placement", "auto"]), Policy::Auto);
+        assert_eq!(policy(&["--placement", "best-fit"]), Policy::BestFit);
+        let refusal = placement(&["--placement", "random"]).expect_err("is refused").to_string();
+        assert!(refusal.contains("auto, best-fit"), "{refusal}");
+        let aged = placement(&["--age-limit", "7m"]).expect("is understood");
+        assert_eq!(aged, Placement { age_limit_ms: 420_000, ..Placement::default() });
+    }
+}

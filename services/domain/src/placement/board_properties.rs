@@ -33,10 +33,11 @@ fn streams() -> impl Strategy<Value = Stream> {
     let one = (500..3_000_u64, times, says);
     let executors = prop::collection::vec(4_000..8_000_u64, 1..5);
     let larges = prop::collection::vec(0..5_usize, 1..4);
-    (executors, prop::collection::vec(one, 5..40), any::<bool>(), larges).prop_map(
-        |(executors, jobs, all_say, larges)| {
+    (executors, prop::collection::vec(one, 5..40), any::<(bool, bool)>(), larges).prop_map(
+        |(executors, jobs, (all_say, all_start), larges)| {
             let small = |(cpu_millis, (one, other, starts_after_ms), says): (u64, (u64, u64, u64), bool)| {
                 let run_timeout_ms = (says || all_say).then_some(one.max(other));
+                let starts_after_ms = if all_start { 0 } else { starts_after_ms };
                 Small { cpu_millis, lasts_ms: one.min(other), run_timeout_ms, starts_after_ms }
             };
             Stream { executors, jobs: jobs.into_iter().map(small).collect(), larges }
@@ -45,7 +46,8 @@ fn streams() -> impl Strategy<Value = Stream> {
 }
 
 impl Stream {
-    /// Plays it until all large jobs have a place, or for far too long; tells how long the last one waited.
+    /// Plays it until all large jobs have a place, or for far too long; tells how long the last one waited. Fails where
+    /// somebody waits though his start was foreseen, and all that jobs take to be started and stopped has passed since.
     fn waited_ms(&self) -> u64 {
         let mut board = Board::new(Placement { policy: Policy::Auto, age_limit_ms: AGE_LIMIT_MS });
         for (at, cpu) in self.executors.iter().enumerate() {
@@ -53,6 +55,9 @@ impl Stream {
             put(&mut board, &name, &capacity(&name, *cpu, &[]), true);
         }
         let (mut next, mut waiting) = (0, BTreeMap::new());
+        let slowest_ms = self.jobs.iter().map(|small| small.starts_after_ms).max().unwrap_or_default();
+        // Of a job on an executor that is kept, start and end are seen a tick late each.
+        let mut foreseen = Foreseen { starts_ms: BTreeMap::new(), most_late_ms: slowest_ms + 2 * TICK_MS };
         // By when it changes: those that have not started, and those that have.
         let mut assigned = BTreeMap::<(u64, JobId), (Holding, Request, u64)>::new();
         let mut running = BTreeMap::<(u64, JobId), Holding>::new();
@@ -109,8 +114,28 @@ impl Stream {
                 board.hold(&holding);
                 assigned.insert((now_ms + starts_after_ms, job), (holding, request, lasts_ms));
             }
+            foreseen.holds(waiting.keys(), &board, now_ms);
         }
         u64::MAX
+    }
+}
+
+/// The first start that was foreseen of each job.
+struct Foreseen {
+    starts_ms: BTreeMap<JobId, u64>,
+    most_late_ms: u64,
+}
+
+impl Foreseen {
+    /// Fails where one of those who wait should have started, and notes what is foreseen now.
+    fn holds<'a>(&mut self, waiting: impl Iterator<Item = &'a JobId>, board: &Board, now_ms: u64) {
+        for job in waiting {
+            let late_ms = self.starts_ms.get(job).map_or(0, |starts_ms| now_ms.saturating_sub(*starts_ms));
+            assert!(late_ms <= self.most_late_ms, "{job} was to start {late_ms} ms ago");
+        }
+        for (job, kept) in board.reservations().filter(|(_, kept)| kept.promise.limit_ms < u64::MAX) {
+            self.starts_ms.entry(job.clone()).or_insert(kept.promise.limit_ms);
+        }
     }
 }
 

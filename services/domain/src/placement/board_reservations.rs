@@ -266,3 +266,32 @@ fn who_was_to_be_placed_and_was_not_is_still_the_first() {
         assert_eq!((plan.placed.len(), plan.placed[0].0.as_str()), (1, "large"));
     }
 }
+
+#[test]
+fn who_found_no_room_has_what_is_kept_for_another_no_more() {
+    let mut board = board(Policy::Auto, &[("a", 4_000, &[]), ("b", 4_000, &[])]);
+    for at in 0..128 {
+        put(&mut board, &format!("d-{at:03}"), &capacity("d", 100, &[]), true);
+    }
+    board.hold(&holding("x", "a", 1_000, None));
+    board.hold(&holding("y", "b", 500, None));
+    board.hold(&holding("z", "b", 500, None));
+    let older = aged(request("older", 3_500, 0));
+    let older = Request { demand: Demand { constraints: constraints("!zone"), ..older.demand }, ..older };
+    let younger = Request { create_time_ms: older.create_time_ms + 1, ..aged(request("younger", 4_000, 0)) };
+    board.push(older.clone());
+    board.push(younger);
+    assert_eq!(board.plan(&MOMENT).reserved, [on("older", "a"), on("younger", "b")]);
+    // The younger one starts sooner where the older one must not go.
+    board.put_executor(&ExecutorId::trusted("c"), &capacity("c", 4_000, &[]), &labels("a"), true);
+    board.hold(&holding("w", "c", 1_000, Some(NOW_MS + 60_000)));
+    board.release(&holding("z", "b", 500, None));
+    board.push(request("small", 1_000, 0));
+    let trial = board.try_out(&older, &MOMENT);
+    let plan = board.plan(&MOMENT);
+    assert_eq!(plan.reserved, [on("younger", "c")]);
+    let places: Vec<(&str, &str)> =
+        plan.placed.iter().map(|(job, choice)| (job.as_str(), choice.executor.as_str())).collect();
+    assert_eq!(places, [("older", "b"), ("small", "a")]);
+    assert!(trial.choice.is_some_and(|choice| choice.executor.as_str() == "b"), "a trial says the same");
+}

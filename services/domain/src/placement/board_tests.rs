@@ -1,7 +1,7 @@
 //! Promises of placement, by example.
 
 use super::*;
-use crate::placement::{Ends, Node, Policy, fit};
+use crate::placement::{Ends, Node, Obstacle, Policy, explain, fit};
 use crate::resources::GpuDevice;
 
 const NOW_MS: u64 = 10_000_000;
@@ -384,3 +384,7 @@ fn labels_that_somebody_asked_about_once_do_not_matter_to_others() {
 mod properties;
 #[path = "board_reservations.rs"]
 mod reservations;
+#[path = "board_stories.rs"]
+mod stories;
+#[path = "board_world.rs"]
+mod world;

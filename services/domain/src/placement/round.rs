@@ -128,7 +128,8 @@ impl<'a> Round<'a> {
     /// Says whether the job that it is about has a place, or none.
     pub fn is_settled(&self) -> bool {
         self.about.as_ref().is_some_and(|(job, kind)| {
-            let is_left_out = self.is_hopeless(*kind) && !self.untouched.contains_key(job);
+            // Who finds no room may get some that turns out not to be kept for another.
+            let is_left_out = self.is_hopeless(*kind) && self.untouched.is_empty();
             is_left_out || self.placed.last().is_some_and(|placed| placed.job == *job)
         })
     }
@@ -155,10 +156,12 @@ impl<'a> Round<'a> {
         let kept = self.known.kept.values().filter(|reservation| is_wanted(reservation.seat.kind));
         let mut kept: Vec<&Reservation> = kept.collect();
         kept.sort_by_key(|reservation| &reservation.seat.age);
+        // Who was to be placed, and was not after all, has one kept beside those for whom one still may be.
+        let most = self.most_kept().1.saturating_sub(self.kept.len());
         for Reservation { executor, seat, .. } in kept {
             let slot = self.known.slots.get(executor).copied().filter(|slot| self.fleet.is_open(*slot));
             if aged.let_ahead(level, seat)
-                && let Some(slot) = slot
+                && let Some(slot) = slot.filter(|_| self.untouched.len() < most)
             {
                 self.set_open(slot, false);
                 self.untouched.insert(seat.age.1.clone(), slot);
@@ -184,25 +187,52 @@ impl<'a> Round<'a> {
         next.age.0.max(next.waiter.ready_time_ms) <= self.aged_ms()
     }
 
-    fn place_aged(&mut self, mut line: Line<'_>, whole: &Amounts) {
+    fn place_aged<'b>(&mut self, mut line: Line<'b>, whole: &Amounts) {
+        let mut passed_over: Vec<Next<'b>> = Vec::new();
         loop {
             let may_keep = self.may_keep();
             let is_given_up =
                 |kind: Kind| self.is_hopeless(kind) && (!may_keep || self.given_up.contains(&kind.shape));
             let Some(next) = line.next(is_given_up) else { return };
-            if let Some(slot) = self.untouched.remove(&next.age.1) {
+            let opened = self.untouched.remove(&next.age.1);
+            if let Some(slot) = opened {
                 self.reopen(slot);
             }
-            if !self.is_aged(&next) {
-                continue;
+            if self.is_aged(&next) {
+                if self.is_full() {
+                    return;
+                }
+                if self.place(&next) {
+                    line.charge(next.lane, self.share(next.kind, whole));
+                } else {
+                    if self.may_keep_for(&next.age.1) {
+                        self.keep_for(&next, line.seat(&next));
+                    }
+                    if !self.untouched.is_empty() {
+                        passed_over.push(next);
+                    }
+                }
             }
+            if opened.is_some_and(|slot| self.fleet.is_open(slot)) {
+                self.place_passed_over(&mut passed_over, &mut line, whole);
+            }
+        }
+    }
+
+    /// Places those who found no room while some was closed to them that is not kept for another after all.
+    fn place_passed_over(&mut self, passed_over: &mut Vec<Next<'_>>, line: &mut Line<'_>, whole: &Amounts) {
+        while let Some(at) = passed_over.iter().position(|next| self.fleet.choose(next.kind.shape).is_some())
+        {
             if self.is_full() {
                 return;
             }
+            let next = passed_over.remove(at);
+            let kept = self.kept.iter().position(|(seat, _)| seat.age == *next.age);
+            if let Some((_, kept)) = kept.map(|at| self.kept.remove(at)) {
+                self.reopen(kept.slot);
+            }
             if self.place(&next) {
                 line.charge(next.lane, self.share(next.kind, whole));
-            } else if self.may_keep_for(&next.age.1) {
-                self.keep_for(&next, line.seat(&next));
             }
         }
     }
