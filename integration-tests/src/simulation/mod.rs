@@ -57,8 +57,9 @@ impl Report {
             logged.iter().map(|logged| format!("{word}{logged:?}\n")).collect::<String>()
         };
         let history = &self.history;
-        let rest = format!("{:?}\n{:?}\n{:?}\n", history.runs, history.submits, history.watches);
-        [lines(&history.log, ""), lines(&history.tail, "lost: "), rest].concat()
+        let told = format!("{:?}\n{:?}\n{:?}\n", history.runs, history.submits, history.watches);
+        let rest = format!("{:?}\n{:?}\n{:?}\n", history.aborts, history.reads, history.sets);
+        [lines(&history.log, ""), lines(&history.tail, "lost: "), told, rest].concat()
     }
 
     /// Names the run: runs of the same hash were the same.
