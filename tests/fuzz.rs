@@ -8,6 +8,7 @@ use berth_api::convert::{
     spec_from_wire, spec_to_wire,
 };
 use berth_api::v1;
+use berth_domain::constraint::Constraint;
 use berth_domain::filter::Filter;
 use berth_domain::ids::{ExecutorId, JobId, Namespace};
 use berth_domain::quantity::{parse_cpus, parse_gpus, parse_memory};
@@ -112,6 +113,14 @@ proptest! {
     #[test]
     fn filters(text in texts(include_str!("corpus/filter.txt"))) {
         let _ = Filter::parse(&text);
+    }
+
+    #[test]
+    fn constraints(text in texts(include_str!("corpus/constraint.txt"))) {
+        if let Ok(taken) = Constraint::parse(&text) {
+            let again = Constraint::parse(&taken.to_string());
+            prop_assert_eq!(again.expect("it was taken before"), taken);
+        }
     }
 
     #[test]

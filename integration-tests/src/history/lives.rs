@@ -35,8 +35,8 @@ pub(super) fn judge(view: &View<'_>, found: &mut Vec<Violation>) {
                 found.push(violation.at_revision(pair[1].revision));
             }
             // What an attempt did of whose assignment the store knows nothing is told to it by the executor.
-            let is_adopted =
-                pair[1].attempt > pair[0].attempt && view.has_lost_assignment(&pair[1].last_attempt());
+            let after = pair[1].last_attempt();
+            let is_adopted = after != pair[0].last_attempt() && view.has_lost_assignment(&after);
             if let Some(wrong) = wrong_step(pair[0], pair[1]).filter(|_| !is_adopted) {
                 let story = format!("job {id} {wrong}: {}", life(pair));
                 let violation = Violation::new(Invariant::LegalTransitions, story).of(id);

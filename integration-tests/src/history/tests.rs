@@ -451,6 +451,14 @@ fn an_attempt_that_the_store_has_lost_is_adopted_and_all_else_of_its_job_is_judg
     breaks(&history, Invariant::LegalTransitions);
     history.tail = logged(vec![job(&there)]);
     assert_eq!(judge(&history), []);
+    // A later fail-over may bring back what an earlier one lost, and lose what was assigned instead.
+    let again = Job { attempt_epoch: EPOCH + 1, ..runs.clone() };
+    let kept = vec![job(&new), job(&there), leads(EPOCH + 2), job(&again), job(&ended(&again, 0))];
+    let mut returned = with_log(kept);
+    returned.runs = vec![run(&again, 10, Some((20, 0)))];
+    breaks(&returned, Invariant::LegalTransitions);
+    returned.tail = logged(vec![job(&Job { state: JobState::Assigned, ..again })]);
+    assert_eq!(judge(&returned), []);
     let other = Job { attempt: 2, ..runs };
     history.log = with_log(vec![job(&new), leads(EPOCH + 1), job(&other), job(&ended(&other, 0))]).log;
     history.runs = vec![run(&other, 10, Some((20, 0)))];
