@@ -127,7 +127,7 @@ impl<'a> Now<'a> {
         let of = |job: &Job| self.executors.get(job.executor.as_ref()?.as_str()).copied();
         let is_report = before.is_some_and(|before| is_report(before, job));
         let told = logged.by.as_ref().and_then(|by| by.session.as_ref());
-        let Some(executor) = before.and_then(of).or_else(|| of(job)).filter(|_| is_report || told.is_some())
+        let Some(executor) = of(job).or_else(|| before.and_then(of)).filter(|_| is_report || told.is_some())
         else {
             return wrong;
         };
