@@ -119,7 +119,13 @@ async fn work(seed: u64, caller: Caller, stop: CancellationToken, ordered: Arc<A
         if rng.random_bool(0.02) {
             let spec = v1::JobSpec { command: vec!["false".to_owned()], ..order.spec.clone() };
             caller
-                .submit(&Order { spec, words: "another one, under the same key".to_owned(), ..order })
+                .submit(&Order {
+                    spec,
+                    words: "another one, under the same key".to_owned(),
+                    end: JobState::Failed,
+                    code: 1,
+                    ..order
+                })
                 .await;
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use berth_api::v1;
 use berth_api::v1::cluster_service_client::ClusterServiceClient;
+use berth_domain::job::JobState;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
@@ -128,7 +129,9 @@ impl Caller {
                 self.submit(&wish.order()).await;
             }
             if rng.random_bool(0.1) {
-                let other = Wish { command: "another one, under the same key".to_owned(), ..wish };
+                // Where the first one was lost, this one is the job: there is no such command.
+                let command = "another one, under the same key".to_owned();
+                let other = Wish { command, end: JobState::Failed, ..wish };
                 self.submit(&other.order()).await;
             }
         }
