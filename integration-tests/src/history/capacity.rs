@@ -57,8 +57,7 @@ fn wrong_place(
         return Some(format!("was given to {id}, whose labels do not meet {constraints}"));
     }
     let there = || held.values().filter(|other| other.executor == job.executor);
-    let cpu_millis: u64 = there().map(|other| other.demand.cpu_millis).sum();
-    let memory_bytes: u64 = there().map(|other| other.demand.memory_bytes).sum();
+    let (cpu_millis, memory_bytes) = sums(there().copied());
     let capacity = &executor.capacity;
     if cpu_millis > capacity.cpu_millis || memory_bytes > capacity.memory_bytes {
         return Some(format!(
@@ -74,4 +73,11 @@ fn wrong_place(
     let is_taken = |device: &&String| others().any(|other| other.gpu_device_ids.contains(*device));
     let taken = job.gpu_device_ids.iter().find(is_taken);
     taken.map(|device| format!("was given device {device} of {id}, which another job has"))
+}
+
+/// What jobs have of CPU and memory, in sum.
+pub(super) fn sums<'a>(jobs: impl Iterator<Item = &'a Job>) -> (u64, u64) {
+    jobs.fold((0, 0), |(cpu_millis, memory_bytes), job| {
+        (cpu_millis + job.demand.cpu_millis, memory_bytes + job.demand.memory_bytes)
+    })
 }

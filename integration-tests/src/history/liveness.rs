@@ -1,8 +1,8 @@
 //! Whether everything moves on once faults have ceased: not only in the end, but each step in its time.
 //!
 //! A minute after the last fault, executors are back, and whoever leads has heard of them. From then on nothing stays
-//! as it is for longer than it must by itself: a job's command runs, a backoff, an announced restart, a queue or run timeout and the grace
-//! of a stop last as long as they last, and a job waits while there is no room for it.
+//! as it is for longer than it must by itself: a job's command runs, a backoff, an announced restart, a queue or run
+//! timeout and the grace of a stop last as long as they last, and a job waits while there is no room for it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,7 @@ use berth_domain::job::{Job, JobState};
 use berth_domain::resources::GpuDevice;
 use berth_store::Change;
 
+use super::capacity::sums;
 use super::{History, Invariant, View, Violation, life, witnessed};
 
 /// After the last fault, so long may it take for all to be back.
@@ -291,8 +292,7 @@ impl<'a, 'b> Walk<'a, 'b> {
                     other.current_attempt().is_some() && other.executor.as_ref() == Some(&executor.id)
                 })
             };
-            let cpu_millis: u64 = there().map(|other| other.demand.cpu_millis).sum();
-            let memory_bytes: u64 = there().map(|other| other.demand.memory_bytes).sum();
+            let (cpu_millis, memory_bytes) = sums(there());
             executor.takes_jobs()
                 && job.demand.suits(&executor.labels)
                 && cpu_millis + job.demand.cpu_millis <= executor.capacity.cpu_millis

@@ -1,5 +1,9 @@
 //! A good history has nothing to be said against it; each promise broken in it is found.
 
+mod clients;
+mod leaders;
+mod liveness;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -232,32 +236,6 @@ fn an_acknowledged_job_that_is_gone_is_missed_unless_the_store_lost_it() {
 }
 
 #[test]
-fn a_key_names_one_job_of_one_spec() {
-    let other = pending("b");
-    let aborted =
-        Job { state: JobState::Aborted, end_reason: Some(EndReason::AbortedByUser), ..other.clone() };
-    for spec in ["h", "other"] {
-        let mut history = good();
-        let next = logged(vec![job(&other), job(&aborted)]);
-        history.log.extend(next.into_iter().map(|logged| Logged { revision: logged.revision + 6, ..logged }));
-        history.submits.push(submit("k", spec, Some("b")));
-        breaks(&history, Invariant::Idempotency);
-    }
-}
-
-#[test]
-fn a_submit_is_refused_for_another_spec_under_its_key_alone() {
-    let refused = |key: &str, spec: &str| Submit { answer: Answer::Refused, ..submit(key, spec, None) };
-    let mut history = good();
-    history.submits.push(refused("k", "other"));
-    assert_eq!(judge(&history), []);
-    history.submits[1] = refused("k", "h");
-    breaks(&history, Invariant::Idempotency);
-    history.submits[1] = refused("x", "h");
-    breaks(&history, Invariant::Idempotency);
-}
-
-#[test]
 fn an_end_is_for_ever() {
     let mut history = good();
     let last = history.log.last().expect("it has some").clone();
@@ -382,68 +360,6 @@ fn what_must_not_run_twice_does_not() {
 }
 
 #[test]
-fn only_the_leader_of_the_time_assigns() {
-    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
-    let history = with_log(vec![job(&new), leads(EPOCH + 1), job(&there), job(&ended(&there, 0))]);
-    breaks(&history, Invariant::LeaderFence);
-    let twice = History { log: logged(vec![leads(EPOCH), leads(EPOCH)]), ..History::default() };
-    breaks(&twice, Invariant::LeaderFence);
-}
-
-#[test]
-fn a_leader_s_changes_are_made_by_whoever_leads() {
-    let by = |epoch| Some(By { epoch, ..By::default() });
-    let lost = Executor { state: ExecutorState::Lost, session: None, ..executor("e") };
-    let mut history = good().with(executor_is(lost));
-    history.log.iter_mut().for_each(|logged| logged.generation = 1);
-    for (place, epoch, is_right) in [
-        (3, Some(EPOCH), true),
-        (3, Some(EPOCH - 1), false),
-        (3, None, false),
-        (6, Some(EPOCH), true),
-        (6, None, false),
-    ] {
-        history.log.iter_mut().for_each(|logged| logged.by = None);
-        history.log[place].by = by(epoch);
-        if is_right {
-            assert_eq!(judge(&history), []);
-        } else {
-            breaks(&history, Invariant::LeaderFence);
-        }
-    }
-    let released = Change::Leader { epoch: EPOCH, scheduler_id: String::new() };
-    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
-    let mut history = with_log(vec![job(&new), released, job(&there), job(&ended(&there, 0))]);
-    history.log[4].by = by(Some(EPOCH));
-    breaks(&history, Invariant::LeaderFence);
-    let mut history = good();
-    history.log[3].by = by(Some(EPOCH));
-    history.log[3..].iter_mut().for_each(|logged| logged.generation = 2);
-    breaks(&history, Invariant::LeaderFence);
-}
-
-#[test]
-fn a_report_counts_in_its_session_and_of_its_attempt_alone() {
-    let told =
-        |session: &str, attempt| By { session: Some(SessionId::trusted(session)), attempt, ..By::default() };
-    let mut history = good();
-    for (by, is_right) in [
-        (told("s", Some((1, EPOCH))), true),
-        (told("s", None), true),
-        (told("before", Some((1, EPOCH))), false),
-        (told("s", Some((1, EPOCH - 1))), false),
-        (By::default(), false),
-    ] {
-        history.log[5].by = Some(by);
-        if is_right {
-            assert_eq!(judge(&history), []);
-        } else {
-            breaks(&history, Invariant::ExecutorFence);
-        }
-    }
-}
-
-#[test]
 fn an_attempt_that_the_store_has_lost_is_adopted_and_all_else_of_its_job_is_judged() {
     let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
     let runs = running(&there);
@@ -463,23 +379,6 @@ fn an_attempt_that_the_store_has_lost_is_adopted_and_all_else_of_its_job_is_judg
     history.log = with_log(vec![job(&new), leads(EPOCH + 1), job(&other), job(&ended(&other, 0))]).log;
     history.runs = vec![run(&other, 10, Some((20, 0)))];
     breaks(&history, Invariant::LegalTransitions);
-}
-
-#[test]
-fn a_lost_executor_has_no_say() {
-    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
-    let lost = Executor { state: ExecutorState::Lost, session: None, ..executor("e") };
-    let mut history =
-        with_log(vec![job(&new), job(&there), executor_is(lost.clone()), job(&ended(&there, 0))]);
-    breaks(&history, Invariant::ExecutorFence);
-    history = with_log(vec![
-        job(&new),
-        job(&there),
-        executor_is(lost),
-        job(&running(&there)),
-        job(&ended(&there, 0)),
-    ]);
-    breaks(&history, Invariant::ExecutorFence);
 }
 
 #[test]
@@ -505,41 +404,6 @@ fn nothing_runs_that_was_not_assigned_or_is_no_longer_wanted() {
 }
 
 #[test]
-fn an_abort_is_what_it_was_answered() {
-    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
-    let aborted =
-        Job { state: JobState::Aborted, end_reason: Some(EndReason::AbortedByUser), ..there.clone() };
-    let answer = |state| vec![Abort { job: "a".into(), state: Some(state), at_ms: 100 }];
-    let mut history = with_log(vec![job(&new), job(&there), job(&aborted)]);
-    history.aborts = answer(JobState::Aborted);
-    assert_eq!(judge(&history), []);
-    history.runs = vec![run(&there, 10, Some((101, 143)))];
-    breaks(&history, Invariant::Abort);
-    let unconfirmed = Job { stop_unconfirmed: true, ..aborted };
-    history.log = with_log(vec![job(&new), job(&there), job(&unconfirmed)]).log;
-    assert_eq!(judge(&history), [], "it says itself that it may still run");
-    let mut history = good();
-    history.aborts = answer(JobState::Aborted);
-    breaks(&history, Invariant::Abort);
-    history.aborts = answer(JobState::Running);
-    assert_eq!(judge(&history), [], "it was still to be stopped");
-}
-
-#[test]
-fn a_wish_to_abort_is_not_forgotten() {
-    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
-    let asked = Job { abort_requested: true, ..there.clone() };
-    let aborted =
-        Job { state: JobState::Aborted, end_reason: Some(EndReason::AbortedByUser), ..asked.clone() };
-    let history = with_log(vec![job(&new), job(&there), job(&asked), job(&aborted)]);
-    assert_eq!(judge(&history), []);
-    let put_back = Job { state: JobState::Pending, abort_requested: false, ..asked.clone() };
-    let mut history = with_log(vec![job(&new), job(&there), job(&asked), job(&put_back)]);
-    history.is_quiet = false;
-    breaks(&history, Invariant::Abort);
-}
-
-#[test]
 fn an_exit_code_was_seen() {
     let mut history = good();
     history.runs[0].ended = Some((20, 143));
@@ -553,146 +417,6 @@ fn an_exit_code_was_seen() {
     let strange = Job { exit_code: Some(3), ..ended(&there, 0) };
     history.log = with_log(vec![job(&new), job(&there), job(&strange)]).log;
     breaks(&history, Invariant::Truth);
-}
-
-#[test]
-fn nothing_is_stuck_once_it_is_quiet() {
-    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
-    let mut history = with_log(vec![job(&new), job(&there)]);
-    history.runs.clear();
-    breaks(&history, Invariant::Liveness);
-    history.is_quiet = false;
-    assert_eq!(judge(&history), []);
-}
-
-/// A history by the clock: each change so many seconds after the one before; faults were over at once.
-fn timed(changes: Vec<Change>, seconds: &[u64]) -> History {
-    let mut history = with_log(changes);
-    let mut at_ms = 1_000_000;
-    for (logged, seconds) in history.log.iter_mut().zip([0, 0].iter().chain(seconds)) {
-        at_ms += seconds * 1_000;
-        logged.at_ms = at_ms;
-    }
-    History { calm_since_ms: 1_000_000, until_ms: at_ms, ..history }
-}
-
-#[test]
-fn each_step_is_made_in_its_time_once_faults_have_ceased() {
-    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
-    let (runs, done) = (running(&there), ended(&running(&there), 0));
-    let life = |seconds: &[u64], ends_after: u64| {
-        let mut history = timed(vec![job(&new), job(&there), job(&runs), job(&done)], seconds);
-        let started_ms = history.log[4].at_ms;
-        history.runs = vec![run(&there, started_ms, Some((started_ms + ends_after * 1_000, 0)))];
-        history
-    };
-    assert_eq!(judge(&life(&[0, 79, 0, 0], 0)), [], "a minute for all to be back, and a step");
-    breaks(&life(&[0, 81, 0, 0], 0), Invariant::Liveness);
-    breaks(&life(&[70, 21, 0, 0], 0), Invariant::Liveness);
-    breaks(&life(&[70, 1, 21, 0], 0), Invariant::Liveness);
-    assert_eq!(judge(&life(&[70, 1, 1, 900], 899)), [], "its command takes that long");
-    breaks(&life(&[70, 1, 1, 900], 878), Invariant::Liveness);
-    let mut history = life(&[0, 81, 0, 0], 0);
-    history.calm_since_ms = 0;
-    assert_eq!(judge(&history), [], "nobody knows when faults ceased");
-}
-
-#[test]
-fn who_waits_without_need_is_told() {
-    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
-    let done = ended(&there, 0);
-    let wait = |other: &Job, more: Vec<Change>| {
-        let mut changes = vec![job(other)];
-        changes.extend(more);
-        changes.extend([job(&new), job(&there), job(&done)]);
-        let mut seconds = vec![0; changes.len()];
-        let place = changes.len() - 3;
-        (seconds[place], seconds[place + 1]) = (70, 30);
-        let mut history = timed(changes, &seconds);
-        let end_ms = history.until_ms;
-        history.runs.push(run(&assigned(&pending("b"), "e"), 1, Some((end_ms, 0))));
-        history
-    };
-    let beside = assigned(&pending("b"), "e");
-    let of_beside =
-        |record: Job| Job { demand: Demand { cpu_millis: 900, ..record.demand.clone() }, ..record };
-    let (large, holds) = (of_beside(pending("b")), of_beside(running(&beside)));
-    let mut full = wait(&large, vec![job(&of_beside(beside.clone())), job(&holds)]);
-    full.log.truncate(full.log.len() - 2);
-    full.until_ms += 30_000;
-    let is_late =
-        |history: &History| judge(history).iter().any(|found| found.story.contains("there is room for it"));
-    assert!(!is_late(&full), "all room is taken");
-    let mut free = full.clone();
-    let at_ms = free.log.last().expect("it has some").at_ms;
-    free.log.extend(logged(vec![job(&ended(&holds, 0))]).into_iter().map(|entry| Logged {
-        revision: 99,
-        at_ms,
-        ..entry
-    }));
-    assert!(is_late(&free), "its room is free again: {:?}", judge(&free));
-    let drained = Executor { drain: Some(Drain::default()), ..executor("e") };
-    free.log.extend(logged(vec![executor_is(drained)]).into_iter().map(|entry| Logged {
-        revision: 100,
-        at_ms,
-        ..entry
-    }));
-    assert!(!is_late(&free), "nobody takes jobs");
-}
-
-#[test]
-fn limits_and_executors_are_looked_at_by_the_clock() {
-    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
-    let limited = |record: &Job| Job { run_timeout_ms: Some(5_000), ..record.clone() };
-    let runs = limited(&running(&there));
-    let late = |record: &Job, seconds| {
-        let mut history =
-            timed(vec![job(&new), job(&there), job(record), job(&ended(record, 0))], &[70, 1, 1, seconds]);
-        let started_ms = history.log[4].at_ms;
-        history.runs = vec![run(&there, started_ms, Some((history.until_ms, 0)))];
-        history
-    };
-    assert_eq!(judge(&late(&runs, 34)), [], "its timeout, the grace and a step");
-    breaks(&late(&runs, 36), Invariant::Liveness);
-    let unwanted = Job { abort_requested: true, ..running(&there) };
-    assert_eq!(judge(&late(&unwanted, 29)), []);
-    breaks(&late(&unwanted, 31), Invariant::Liveness);
-    let lost = Executor { state: ExecutorState::Lost, session: None, ..executor("e") };
-    let mut history = timed(vec![job(&new), job(&there), job(&ended(&there, 0)), executor_is(lost)], &[0; 4]);
-    history.until_ms += 81_000;
-    breaks(&history, Invariant::Liveness);
-    history.until_ms -= 2_000;
-    assert_eq!(judge(&history), [], "it may still come back in time");
-    let released = Change::Leader { epoch: EPOCH, scheduler_id: String::new() };
-    let mut history = timed(vec![job(&new), job(&there), job(&ended(&there, 0)), released], &[0; 4]);
-    history.until_ms += 79_000;
-    assert_eq!(judge(&history), []);
-    history.until_ms += 2_000;
-    breaks(&history, Invariant::Liveness);
-    let mut history = good();
-    (history.calm_since_ms, history.until_ms) = (1_000_000, 2_000_000);
-    history.log.iter_mut().for_each(|logged| logged.at_ms = 1_000_000);
-    (history.submits[0].began_ms, history.submits[0].answered_ms) = (1_070_000, 1_085_000);
-    assert_eq!(judge(&history), []);
-    history.submits[0].answered_ms = 1_095_000;
-    breaks(&history, Invariant::Liveness);
-}
-
-#[test]
-fn a_container_that_is_no_longer_wanted_is_stopped_in_time() {
-    let (new, there) = (pending("a"), assigned(&pending("a"), "e"));
-    let back = Job { state: JobState::Pending, on_lost: OnLost::Retry, ..there.clone() };
-    let again = assigned(&back, "e");
-    let records = vec![job(&new), job(&there), job(&back), job(&again), job(&ended(&again, 0))];
-    let mut history = timed(records, &[70, 1, 1, 1, 1]);
-    let given_up_ms = history.log[4].at_ms;
-    history.until_ms = given_up_ms + 100_000;
-    let ends =
-        |after_ms| vec![run(&there, 1, Some((given_up_ms + after_ms, 143))), run(&again, 2, Some((3, 0)))];
-    history.runs = ends(29_000);
-    assert_eq!(judge(&history), []);
-    history.runs = ends(31_000);
-    breaks(&history, Invariant::Liveness);
 }
 
 #[test]
@@ -721,53 +445,6 @@ fn each_job_stands_in_the_set_of_its_record_with_what_it_holds() {
         history.sets = vec![at(revision, scope, reserved)];
         breaks(&history, Invariant::Partition);
     }
-}
-
-#[test]
-fn a_watch_leaves_nothing_out_and_ends_where_the_store_does() {
-    let told = |revisions: &[u64]| {
-        let one = |revision: &u64| Told::Job { job: "a".into(), revision: *revision };
-        revisions.iter().map(one).collect::<Vec<_>>()
-    };
-    let mut history = good();
-    for whole in [&[3, 4, 5, 6][..], &[5, 6], &[6]] {
-        history.watches = vec![told(whole)];
-        assert_eq!(judge(&history), [], "{whole:?}");
-    }
-    for broken in [&[3, 5, 6][..], &[3, 4, 5], &[4, 4, 5, 6], &[3, 4, 3, 4, 5, 6]] {
-        history.watches = vec![told(broken)];
-        breaks(&history, Invariant::Watch);
-    }
-    let mut again = told(&[3]);
-    again.push(Told::Resync);
-    again.extend(told(&[5, 6]));
-    history.watches = vec![again];
-    assert_eq!(judge(&history), [], "after a resync everything follows anew");
-}
-
-#[test]
-fn what_is_read_is_there_and_not_older_than_what_was_before() {
-    let mut history = good();
-    history.log.iter_mut().for_each(|logged| logged.at_ms = logged.revision * 1_000);
-    history.submits[0].answered_ms = 3_500;
-    let mut reading = |reads: &[(Option<u64>, u64)], lost: bool| {
-        history.reads = vec![reads.iter().map(|(revision, at_ms)| read(*revision, *at_ms)).collect()];
-        history.tail =
-            if lost { logged(vec![job(&pending("b")), job(&running(&pending("a")))]) } else { Vec::new() };
-        history.clone()
-    };
-    for right in [&[(Some(3), 3_500), (Some(4), 3_600), (Some(6), 9_000)][..], &[(None, 3_000)]] {
-        assert_eq!(judge(&reading(right, false)), [], "{right:?}");
-    }
-    breaks(&reading(&[(None, 4_000)], false), Invariant::DurableAck);
-    for wrong in [&[(Some(2), 3_500)][..], &[(Some(4), 3_600), (Some(3), 3_700)], &[(Some(3), 4_001)]] {
-        breaks(&reading(wrong, false), Invariant::Read);
-    }
-    assert_eq!(
-        judge(&reading(&[(Some(2), 3_500), (Some(3), 3_700)], true)),
-        [],
-        "the store has lost what was read"
-    );
 }
 
 #[test]
@@ -809,22 +486,6 @@ fn a_job_that_exits_does_so_with_the_code_of_its_command() {
 }
 
 #[test]
-fn an_executor_is_not_judged_before_its_time() {
-    let lost = Executor { state: ExecutorState::Lost, session: None, ..executor("e") };
-    let mut history = good();
-    history
-        .log
-        .extend(logged(vec![executor_is(lost)]).into_iter().map(|logged| Logged { revision: 7, ..logged }));
-    for logged in &mut history.log {
-        logged.at_ms = logged.revision * 1_000;
-    }
-    history.lost_after_ms = 5_000;
-    assert_eq!(judge(&history), [], "it registered 5 s before");
-    history.lost_after_ms = 5_001;
-    breaks(&history, Invariant::ExecutorFence);
-}
-
-#[test]
 fn what_is_another_s_is_left_alone() {
     let mut history = good();
     let theirs = assigned(&pending("b"), "e");
@@ -832,11 +493,4 @@ fn what_is_another_s_is_left_alone() {
     assert_eq!(judge(&history), []);
     history.neighbours = vec![run(&theirs, 1, Some((9, 143)))];
     breaks(&history, Invariant::Authority);
-}
-
-#[test]
-fn a_call_that_nobody_answers_is_told() {
-    let mut history = good();
-    history.unanswered = vec!["the submit of job.1".into()];
-    breaks(&history, Invariant::Liveness);
 }

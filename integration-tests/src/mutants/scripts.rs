@@ -9,29 +9,32 @@ const COMMIT_SCRIPT: &str = "let commit = include_str!(\"lua/commit.lua\");";
 /// The same of the script of the lock.
 const LOCK_SCRIPT: &str = "lock: writes(include_str!(\"lua/lock.lua\")),";
 
+/// Leaves a call out of the script of commits.
+macro_rules! commit_without {
+    ($call:literal) => {
+        edit(
+            SCRIPTS,
+            COMMIT_SCRIPT,
+            concat!(
+                "let commit = include_str!(\"lua/commit.lua\");\n        let commit = if MUTANT { &*commit.replacen(\"",
+                $call,
+                "\", \"\", 1).leak() } else { commit };"
+            ),
+        )
+    };
+}
+
 /// Bugs of the scripts that run in Redis, which the simulation has no Redis for: real processes show them.
 pub const SCRIPT_MUTANTS: &[Mutant] = &[
     Mutant {
         name: "script-leaves-index",
         about: "a job stays in the set that it was in",
-        edits: &[edit(
-            SCRIPTS,
-            COMMIT_SCRIPT,
-            "let commit = include_str!(\"lua/commit.lua\");
-        let commit =
-            if MUTANT { &*commit.replacen(\"move(parts(index).key, id, false)\", \"\", 1).leak() } else { commit };",
-        )],
+        edits: &[commit_without!("move(parts(index).key, id, false)")],
     },
     Mutant {
         name: "script-never-releases",
         about: "what a job held stays reserved",
-        edits: &[edit(
-            SCRIPTS,
-            COMMIT_SCRIPT,
-            "let commit = include_str!(\"lua/commit.lua\");
-        let commit =
-            if MUTANT { &*commit.replacen(\"add_reserved(id, -tonumber(cpu), -tonumber(memory))\", \"\", 1).leak() } else { commit };",
-        )],
+        edits: &[commit_without!("add_reserved(id, -tonumber(cpu), -tonumber(memory))")],
     },
     Mutant {
         name: "script-epoch-stays",

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use berth_store::model::Tapped;
+use berth_store::{Call, Change, Mutation};
+
 use super::clients::{Simulated, WATCHES, use_cluster};
 use super::plan::{Part, Plan};
 use super::play::{LATENCY, Play, Played};
 use super::world::{EPOCH_MS, World, at_ms, now_ms};
 use super::{Report, panics};
 use crate::clients::Caller;
-use berth_store::model::Tapped;
-use berth_store::{Call, Change, Mutation};
-
 use crate::history::{By, History};
 use crate::seen::Seen;
 
